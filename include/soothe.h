@@ -11,7 +11,7 @@
  *     struct soothe_session    *s;
  *     struct soothe_session_params p = soothe_session_params_default();
  *
- *     if (soothe_calibrator_open(&cal, "cal.gguf", "target.gguf", target, &err)) die(err.message);
+ *     if (soothe_calibrator_open(&cal, "cal.gguf", "target.gguf", NULL, &err)) die(err.message);
  *     if (soothe_session_new(&s, target, cal, &p, &err))                         die(err.message);
  *     while (...) {
  *         if (soothe_decode(s, batch, &err)) die(err.message);     // was: llama_decode(ctx, batch)
@@ -69,6 +69,111 @@ struct soothe_error {
 
 /* The name of a status, "SOOTHE_E_SHAPE"; never NULL; static storage. */
 const char *soothe_status_name(enum soothe_status status);
+
+/* ---- calibrator --------------------------------------------------------------------------
+ * What was learnt: up to k blocks of a small decoder, and the matrices that carry their state
+ * into the target's. A GGUF file with general.type = "soothe-calibrator" (docs/format.md):
+ *   full    embedding, blocks and norm: a cut model that the engine could load by itself
+ *   delta   only the difference to the blocks of a base model, which must be at hand
+ *   0 blocks  no decoder at all, only a matrix on the target's own final state
+ * Source: "Detoxification of LLMs through Output-layer Fusion with a Calibration Model" (2025). */
+struct soothe_calibrator;
+
+/* How the state is fused (docs/fusion.md):
+ *   paper     h_f = (1-alpha) h_t + alpha LN(A^T h_c); without A (same base): + alpha h_c
+ *   residual  h_f = h_t + alpha (A^T h_c + B^T h_t + b)                                       */
+enum soothe_form { SOOTHE_FORM_PAPER = 0, SOOTHE_FORM_RESIDUAL = 1 };
+
+struct soothe_calibrator_info {
+    const char      *name;             /* file's own general.name; owned by the calibrator       */
+    const char      *base_name;        /* the model it was cut from, "" for 0 blocks             */
+    int32_t          n_blocks;         /* 0: only a matrix on the target's own state             */
+    int32_t          d_cal, d_tgt;     /* widths; d_cal is 0 without blocks                      */
+    enum soothe_form form;
+    float            default_strength; /* what the file recommends                               */
+    bool             has_a, has_b, has_bias;
+};
+
+struct soothe_calibrator_params {
+    const char    *base_path;     /* NULL: the target's own file; needed by delta files           */
+    enum ggml_type block_type;    /* data type of the block matrices in memory; default Q8_0      */
+    bool           keep_type;     /* true: keep the types of the file (exact, slower); false      */
+    int32_t        n_gpu_layers;  /* as llama_model_params; default 0                             */
+};
+struct soothe_calibrator_params soothe_calibrator_params_default(void);
+
+/* Opens a calibrator for one target.
+ * target_path  file of the target (its hash and vocabulary are checked against the calibrator's)
+ * params       NULL for the defaults
+ * errors       SOOTHE_E_FORMAT not a GGUF, truncated, or no calibrator; SOOTHE_E_MISMATCH wrong base,
+ *              target or vocabulary; SOOTHE_E_SHAPE widths; SOOTHE_E_NUMERIC NaN or infinite weights
+ * thread       any; the result is read-only and may be shared by sessions, which must end first  */
+enum soothe_status soothe_calibrator_open(struct soothe_calibrator **cal, const char *path, const char *target_path,
+                                          const struct soothe_calibrator_params *params, struct soothe_error *err);
+void soothe_calibrator_free(struct soothe_calibrator *cal); /* NULL is fine */
+struct soothe_calibrator_info soothe_calibrator_info(const struct soothe_calibrator *cal);
+
+/* Writes the first n_blocks blocks of a model (>= 0) as an untrained calibrator in full form (paper
+ * form, no A). Tensors are streamed. Any decoder whose blocks are named blk.N.
+ * errors  SOOTHE_E_ARGUMENT n_blocks exceeds the model's; SOOTHE_E_UNSUPPORTED no blocks blk.N   */
+enum soothe_status soothe_calibrator_init(const char *model_path, int32_t n_blocks, const char *out_path,
+                                          struct soothe_error *err);
+
+/* Writes a full calibrator again as the quantised difference to its base (the size of a few MB).
+ * type  of the block deltas: Q8_0, Q4_0, F16 ...; A, B in F16                                    */
+enum soothe_status soothe_calibrator_pack(const char *calibrator_path, const char *base_path, enum ggml_type type,
+                                          const char *out_path, struct soothe_error *err);
+
+/* ---- session: decoding with fusion --------------------------------------------------------
+ * A session owns the target's llama_context and the calibrator's, and keeps both KV caches in step.
+ * One session belongs to one thread at a time; models and calibrators may be shared by sessions. */
+struct soothe_session;
+
+struct soothe_session_params {
+    struct llama_context_params context; /* of the target; cb_eval must be NULL. With more than one
+                                            sequence kv_unified is set: rows then keep their order */
+    float   strength;                    /* alpha of all sequences; NaN: the calibrator's default  */
+    int32_t n_threads_calibrator;        /* 0: as context.n_threads                                */
+};
+struct soothe_session_params soothe_session_params_default(void);
+
+/* cal may be NULL: then soothe_decode is llama_decode. target and cal must outlive the session. */
+enum soothe_status soothe_session_new(struct soothe_session **s, struct llama_model *target,
+                                      const struct soothe_calibrator *cal,
+                                      const struct soothe_session_params *params, struct soothe_error *err);
+void soothe_session_free(struct soothe_session *s); /* NULL is fine */
+
+/* The target's context, for llama_get_logits_ith, samplers, performance figures. Owned by the session.
+ * Change its memory only through the soothe_seq_ functions below.                               */
+struct llama_context *soothe_session_context(struct soothe_session *s);
+
+/* alpha of one sequence, or of all with seq_id < 0. Any finite number; 0 leaves logits bit for bit
+ * as the engine alone gives them.  errors  SOOTHE_E_ARGUMENT                                     */
+enum soothe_status soothe_session_set_strength(struct soothe_session *s, llama_seq_id seq_id, float alpha,
+                                               struct soothe_error *err);
+float soothe_session_strength(const struct soothe_session *s, llama_seq_id seq_id);
+
+/* In place of llama_decode(ctx, batch); takes any batch of tokens it takes: many sequences, prompt
+ * chunks, logits of any rows. Afterwards the logits of soothe_session_context() are the fused model's.
+ * errors  SOOTHE_E_ARGUMENT bad batch; SOOTHE_E_ENGINE the engine's own failure, among them "no room in
+ *         the KV cache"; SOOTHE_E_NUMERIC a state that is not finite.
+ * state   after an error neither cache holds the batch: it may be tried again, smaller.         */
+enum soothe_status soothe_decode(struct soothe_session *s, struct llama_batch batch, struct soothe_error *err);
+
+/* As llama_memory_seq_*, for both caches at once. */
+bool soothe_seq_rm(struct soothe_session *s, llama_seq_id seq_id, llama_pos p0, llama_pos p1);
+void soothe_seq_cp(struct soothe_session *s, llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1);
+void soothe_seq_keep(struct soothe_session *s, llama_seq_id seq_id);
+void soothe_clear(struct soothe_session *s);
+
+/* ---- looking inside -------------------------------------------------------------------------
+ * Final states of the last successful soothe_decode, one row per requested output in batch order.
+ * Kept only while capture is on. Row-major f32, owned by the session until its next decode.     */
+enum soothe_state { SOOTHE_STATE_TARGET, SOOTHE_STATE_CALIBRATOR, SOOTHE_STATE_FUSED };
+
+void soothe_session_capture(struct soothe_session *s, bool on);
+/* NULL if there are none; *n_rows and *d may be NULL. */
+const float *soothe_session_states(const struct soothe_session *s, enum soothe_state which, int32_t *n_rows, int32_t *d);
 
 #ifdef __cplusplus
 }
