@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Whole files in, and files that appear only when complete out. */
 #define _XOPEN_SOURCE 700
-#include "base.h"
+#include "base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>

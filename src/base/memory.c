@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Allocation with the product of count and size checked. */
-#include "base.h"
+#include "base/base.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 void *soothe__calloc(size_t n, size_t size)
 {
-    /* calloc checks the product itself; a request of 0 bytes still gets a block, so NULL means failure. */
-    return n && size ? calloc(n, size) : calloc(1, 1);
+    /* calloc checks the product too, but sanitizers stop the program there instead of returning NULL. */
+    if (size && n > SIZE_MAX / size) return NULL;
+    return n && size ? calloc(n, size) : calloc(1, 1); /* 0 bytes still get a block, so NULL means failure */
 }
 
 void *soothe__realloc(void *old, size_t n, size_t size)

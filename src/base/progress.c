@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The clock, and a bar on stderr. */
 #define _POSIX_C_SOURCE 200809L
-#include "base.h"
+#include "base/base.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * PCG32 (XSH RR 64/32). Source: M. O'Neill, "PCG: A Family of Simple Fast Space-Efficient
  * Statistically Good Algorithms for Random Number Generation" (2014), section 6.3. */
-#include "base.h"
+#include "base/base.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * SHA-256 through libcrypto, which has the processor's own instructions for it. */
-#include "base.h"
+#include "base/base.h"
 
 #include <errno.h>
 #include <openssl/evp.h>

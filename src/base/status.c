@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Statuses, their names, and the sentence that goes with a failure. */
-#include "base.h"
+#include "base/base.h"
 
 const char *soothe_status_name(enum soothe_status status)
 {

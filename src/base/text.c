@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Checks on text and numbers that come from outside. */
 #define _XOPEN_SOURCE 700
-#include "base.h"
+#include "base/base.h"
 
 #include <errno.h>
 #include <locale.h>
