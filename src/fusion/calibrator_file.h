@@ -62,4 +62,10 @@ struct soothe__calibrator_spec {
 enum soothe_status soothe__calibrator_write(const char *out_path, const struct soothe__calibrator_spec *spec,
                                             struct soothe_error *err);
 
+/* Is g a calibrator of a format that this version reads? */
+enum soothe_status soothe__calibrator_check(const struct soothe__gguf *g, struct soothe_error *err);
+/* Is base the model that the calibrator was cut from?  errors  SOOTHE_E_MISMATCH, naming both */
+enum soothe_status soothe__calibrator_check_base(const struct soothe__gguf *cal, const struct soothe__gguf *base,
+                                                 uint32_t n_blocks, struct soothe_error *err);
+
 #endif /* SOOTHE_CALIBRATOR_FILE_H */

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the areas above may know of a calibrator beyond soothe.h. */
+#ifndef SOOTHE_FUSION_H
+#define SOOTHE_FUSION_H
+
+#include "engine/engine.h"
+
+/* The matrices of a calibrator; any of a, b, bias may be NULL. */
+struct soothe__fusion {
+    enum soothe_form form;
+    int32_t          d_cal, d_tgt;
+    float           *a;          /* (d_cal, d_tgt) row-major */
+    float           *b;          /* (d_tgt, d_tgt) row-major */
+    float           *bias;       /* (d_tgt) */
+    bool             layer_norm; /* paper form: LN(A^T h_c) instead of A^T h_c */
+    float            state_norm; /* norm that LN's output is scaled to; 0: LN's own, sqrt(d_tgt) */
+};
+
+/* Fuses one state in place.
+ * h        (d_tgt) the target's state, becomes h_f
+ * h_c      (d_cal) the calibrator's state; NULL if there are no blocks
+ * scratch  (d_tgt)
+ * alpha    any finite number; 0 does not touch h
+ * Sums run over the inputs in order, so a row's result does not depend on the rows beside it. */
+void soothe__fuse_row(const struct soothe__fusion *f, float *h, const float *h_c, float alpha, float *scratch);
+
+struct soothe_calibrator {
+    char                 *path, *name, *base_name;
+    int32_t               n_blocks;
+    float                 default_strength;
+    struct soothe__fusion fusion;
+    struct llama_model   *model;  /* NULL without blocks */
+    FILE                 *memory; /* the file that the engine maps the model from */
+};
+
+#endif /* SOOTHE_FUSION_H */
