@@ -23,7 +23,7 @@ struct soothe_session {
     float                          *strength;   /* per sequence */
     uint32_t                        n_seq, n_batch, n_ubatch;
     bool                            capture, embeddings, one_sequence_per_batch;
-    int8_t                         *no_outputs; /* (n_batch) zeros: flags of a piece without outputs */
+    int8_t                         *flags; /* (n_batch) which tokens of a piece are output */
 
     /* of the decode under way */
     int32_t      *row_seq; /* sequence of each requested output */
@@ -232,8 +232,8 @@ enum soothe_status soothe_session_new(struct soothe_session **out, struct llama_
     s->strength = soothe__calloc(s->n_seq, sizeof *s->strength);
     s->scratch  = soothe__calloc((size_t)d, sizeof *s->scratch);
     s->row      = soothe__calloc((size_t)d, sizeof *s->row);
-    s->no_outputs = soothe__calloc(s->n_batch, sizeof *s->no_outputs);
-    if (!s->strength || !s->scratch || !s->row || !s->no_outputs) {
+    s->flags = soothe__calloc(s->n_batch, sizeof *s->flags);
+    if (!s->strength || !s->scratch || !s->row || !s->flags) {
         soothe_session_free(s);
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
     }
@@ -257,7 +257,7 @@ void soothe_session_free(struct soothe_session *s) {
     free(s->scratch);
     free(s->row);
     free(s->row_seq);
-    free(s->no_outputs);
+    free(s->flags);
     free(s->h_c.data);
     free(s->h_t.data);
     free(s->h_f.data);
@@ -407,8 +407,8 @@ static int decode_calibrator(struct soothe_session *s, const struct llama_batch 
     for (int32_t from = 0; from < b->n_tokens;) {
         int32_t n = 0, n_outputs = 0;
         while (from + n < b->n_tokens && (uint32_t)n < s->n_ubatch && n_outputs < OUTPUTS_MAX) {
-            n_outputs += is_output(s, b, from + n);
-            n++;
+            s->flags[n] = is_output(s, b, from + n);
+            n_outputs += s->flags[n++];
         }
         struct llama_batch piece = {
             .n_tokens = n,
@@ -416,11 +416,8 @@ static int decode_calibrator(struct soothe_session *s, const struct llama_batch 
             .pos      = b->pos ? b->pos + from : NULL,
             .n_seq_id = b->n_seq_id ? b->n_seq_id + from : NULL,
             .seq_id   = b->seq_id ? b->seq_id + from : NULL,
-            .logits   = b->logits ? b->logits + from : NULL,
+            .logits   = s->flags,
         };
-        if (!b->logits && from + n < b->n_tokens) { /* without flags only the batch's last token counts */
-            piece.logits = s->no_outputs;
-        }
         const int code = llama_decode(s->calibrator, piece);
         if (code != 0 || s->failed != SOOTHE_OK) {
             return code ? code : -1;
