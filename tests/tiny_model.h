@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Small random models of several families, written as GGUF files: they load in the engine in
+ * milliseconds and can be damaged at will. */
+#ifndef TINY_MODEL_H
+#define TINY_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum tiny_family { TINY_LLAMA, TINY_QWEN2, TINY_GEMMA3, TINY_GPT2 };
+
+struct tiny_options {
+    enum tiny_family family;
+    uint32_t         n_blocks;    /* 0: 4 */
+    uint32_t         d;           /* 0: 64; a multiple of 32 */
+    uint64_t         seed;
+    bool             other_words; /* another vocabulary of the same size */
+    bool             nan_weight;  /* one NaN in blk.0.attn_norm.weight */
+};
+
+/* Returns false if the file cannot be written. */
+bool tiny_model_write(const char *path, const struct tiny_options *options);
+
+#endif
