@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The command line: what main.c's table and the commands share. One command = one file cmd_NAME.c that
+ * defines its struct soothe__command, and one line in the table of main.c.
+ *
+ * stdout carries the result, stderr everything else. */
+#ifndef SOOTHE_CLI_H
+#define SOOTHE_CLI_H
+
+#include <popt.h>
+
+#include "base/base.h"
+
+enum { SOOTHE__EXIT_DONE = 0, SOOTHE__EXIT_FAILED = 1, SOOTHE__EXIT_MISUSE = 2 };
+
+struct soothe__command {
+    const char *name;
+    int (*run)(int argc, const char **argv); /* argv[0] is the command's name; returns the exit code */
+    const char *summary;                     /* one line without a full stop                        */
+    const char *help;                        /* begins with a working example; ends in a newline    */
+};
+
+extern const struct soothe__command soothe__command_pull;
+int soothe__cmd_pull(int argc, const char **argv);
+
+/* ---- options.c ---------------------------------------------------------------------------------- */
+
+/* Reads a command's options by popt: those of `options` (end it with POPT_TABLEEND), --help and -h. What an
+ * option points to is filled; the remaining words are had from *context with poptGetArg.
+ * returns  -1 to go on, else the exit code to return at once (0 after --help, 2 after misuse)
+ * context  the caller's to free with poptFreeContext, in every case (NULL is fine) */
+int soothe__options_read(poptContext *context, const struct soothe__command *command, int argc, const char **argv,
+                         const struct poptOption *options);
+
+/* Print "soothe: <sentence>" on stderr and return the exit code. */
+int soothe__print_failure(const struct soothe_error *err);                                         /* 1 */
+int soothe__print_misuse(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3))); /* 2 */
+
+/* Flushes stdout; what could not be written (a full disk) makes exit code 1 out of 0. A reader that
+ * closed the pipe is no failure. */
+int soothe__finish_stdout(int exit_code);
+
+#endif /* SOOTHE_CLI_H */
