@@ -171,7 +171,7 @@ enum soothe_status download(const char *url, const char *path, int64_t size, con
         if (t.written > 0) i_attempt = 0; /* it moves: patience begins anew */
         const bool local = t.write_error || t.too_long;
         if (local || !is_transient(code, http) || ++i_attempt >= MAX_ATTEMPTS || task_stopped(task)) {
-            if (t.too_long) unlink(path);
+            if (t.too_long || size_of(path) == 0) unlink(path);
             return describe(&t, task_stopped(task) && !local ? CURLE_ABORTED_BY_CALLBACK : code, http, url, path, reason, err);
         }
         pause_before_retry(task, i_attempt - 1);
