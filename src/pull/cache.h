@@ -15,6 +15,6 @@ void cache_stamp(const char *path, const char *sha256);
 /* Waits until no other process works on path. *lock >= 0 is released by cache_unlock; -1: the file
  * system knows no locks, and we go on without. */
 enum soothe_status cache_lock(int *lock, const char *path, const struct task *task, struct soothe_error *err);
-void cache_unlock(int lock);
+void               cache_unlock(int lock);
 
 #endif /* SOOTHE_PULL_CACHE_H */

@@ -24,12 +24,12 @@ struct soothe__model_part {
 };
 
 struct soothe__model {
-    const char *name, *title, *file, *architecture, *vocabulary;
-    const char *license, *license_text, *license_note; /* its name, where to read it, remarks or "" */
-    bool        redistributable;
-    const char *sha256; /* of the joined file */
-    int64_t     size;
-    size_t      n_parts;
+    const char                *name, *title, *file, *architecture, *vocabulary;
+    const char                *license, *license_text, *license_note; /* its name, where to read it, remarks or "" */
+    bool                       redistributable;
+    const char                *sha256; /* of the joined file */
+    int64_t                    size;
+    size_t                     n_parts;
     struct soothe__model_part *parts;
 };
 
@@ -45,20 +45,22 @@ struct soothe__manifest {
 enum soothe_status soothe__manifest_parse(struct soothe__manifest **manifest, const char *json, size_t size,
                                           const char *name, struct soothe_error *err);
 /* path NULL: the one compiled in. */
-enum soothe_status soothe__manifest_open(struct soothe__manifest **manifest, const char *path, struct soothe_error *err);
-void soothe__manifest_free(struct soothe__manifest *manifest); /* NULL is fine */
-const struct soothe__model *soothe__manifest_find(const struct soothe__manifest *manifest, const char *name); /* or NULL */
+enum soothe_status          soothe__manifest_open(struct soothe__manifest **manifest, const char *path,
+                                                  struct soothe_error *err);
+void                        soothe__manifest_free(struct soothe__manifest *manifest); /* NULL is fine */
+const struct soothe__model *soothe__manifest_find(const struct soothe__manifest *manifest,
+                                                  const char                    *name); /* or NULL */
 
 /* ---- pulling: pull.c --------------------------------------------------------------------------- */
 
 struct soothe__pull_options {
-    const char *manifest_path;          /* NULL: the one compiled in                              */
-    const char *out_path;               /* NULL: in the cache, under the model's own name         */
-    const char *sha256;                 /* of an address; NULL: not verified                      */
-    bool        verify;                 /* hash the cached file again whatever its stamp says     */
-    bool        show_progress;          /* a bar on stderr                                        */
-    double      retry_seconds;          /* first pause before a retry; 0: one second              */
-    const volatile sig_atomic_t *stop;  /* becomes nonzero to stop; NULL: never                   */
+    const char                  *manifest_path; /* NULL: the one compiled in                              */
+    const char                  *out_path;      /* NULL: in the cache, under the model's own name         */
+    const char                  *sha256;        /* of an address; NULL: not verified                      */
+    bool                         verify;        /* hash the cached file again whatever its stamp says     */
+    bool                         show_progress; /* a bar on stderr                                        */
+    double                       retry_seconds; /* first pause before a retry; 0: one second              */
+    const volatile sig_atomic_t *stop;          /* becomes nonzero to stop; NULL: never                   */
 };
 
 /* *path  the model's file, fresh; free()
