@@ -108,7 +108,8 @@ static enum soothe_status run_pip(char **report, size_t *n, const char *requirem
         else if (!status && (!WIFEXITED(code) || WEXITSTATUS(code) != 0)) {
             char line[600];
             last_line(line, sizeof line, said);
-            status = soothe__fail(err, SOOTHE_E_NETWORK, "pip cannot find %s: %s", requirement, line);
+            status = soothe__fail(err, SOOTHE_E_NETWORK, "pip cannot find %s: %s (it says so without a network too)",
+                                  requirement, line);
         }
     }
     close(ends[0]);
