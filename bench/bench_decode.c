@@ -102,8 +102,9 @@ static void print_ratio(const char *what, double *plain, double *fused, int n, i
     qsort(ratio, (size_t)n, sizeof *ratio, ascending);
     qsort(plain, (size_t)n, sizeof *plain, ascending);
     qsort(fused, (size_t)n, sizeof *fused, ascending);
-    printf("%-8s fused/plain %.4f (quartiles %.4f to %.4f)   plain %.3f ms/token, fused %.3f ms/token (medians)\n", what,
-           ratio[n / 2], ratio[n / 4], ratio[3 * n / 4], 1e3 * plain[n / 2] / n_tokens, 1e3 * fused[n / 2] / n_tokens);
+    printf("%-8s fused/plain %.4f (quartiles %.4f to %.4f)   plain %.3f ms/token, fused %.3f ms/token (medians)\n",
+           what, ratio[n / 2], ratio[n / 4], ratio[3 * n / 4], 1e3 * plain[n / 2] / n_tokens,
+           1e3 * fused[n / 2] / n_tokens);
     free(ratio);
 }
 
@@ -157,8 +158,9 @@ int main(int argc, char **argv) {
             t[k * n_rounds + i] = one[k];
         }
     }
-    const struct soothe_calibrator_info info = soothe_calibrator_info(cal);
-    const struct shape target_shape = shape_of(argv[1], INT32_MAX, true), cal_shape = shape_of(argv[2], info.n_blocks, false);
+    const struct soothe_calibrator_info info         = soothe_calibrator_info(cal);
+    const struct shape                  target_shape = shape_of(argv[1], INT32_MAX, true),
+                       cal_shape                     = shape_of(argv[2], info.n_blocks, false);
     printf("calibrator: %d blocks, A %s, B %s; target width %d\n", info.n_blocks, info.has_a ? "yes" : "no",
            info.has_b ? "yes" : "no", info.d_tgt);
     printf("a token reads %.1f MB of the target and %.1f MB of the calibrator's file's blocks and matrices (%.2f %%), "

@@ -29,11 +29,14 @@ static void add(struct gguf_context *meta, struct ggml_context *shapes, const ch
     gguf_add_tensor(meta, t);
 }
 
-static void add_tensors(struct gguf_context *meta, struct ggml_context *shapes, const struct shape *s, int64_t n_vocab) {
-    const struct { const char *name; int64_t n_in, n_out; } block[] = {
-        {"attn_norm", s->d, 1},    {"attn_q", s->d, s->d},     {"attn_k", s->d, s->d},
-        {"attn_v", s->d, s->d},    {"attn_output", s->d, s->d}, {"ffn_norm", s->d, 1},
-        {"ffn_gate", s->d, s->n_ff}, {"ffn_up", s->d, s->n_ff}, {"ffn_down", s->n_ff, s->d}};
+static void add_tensors(struct gguf_context *meta, struct ggml_context *shapes, const struct shape *s,
+                        int64_t n_vocab) {
+    const struct {
+        const char *name;
+        int64_t     n_in, n_out;
+    } block[] = {{"attn_norm", s->d, 1},      {"attn_q", s->d, s->d},      {"attn_k", s->d, s->d},
+                 {"attn_v", s->d, s->d},      {"attn_output", s->d, s->d}, {"ffn_norm", s->d, 1},
+                 {"ffn_gate", s->d, s->n_ff}, {"ffn_up", s->d, s->n_ff},   {"ffn_down", s->n_ff, s->d}};
     char name[64];
     add(meta, shapes, "token_embd.weight", s->d, n_vocab);
     add(meta, shapes, "output.weight", s->d, n_vocab);
@@ -107,12 +110,13 @@ static void write_model(const char *vocabulary_path, const char *path, const str
     struct gguf_context *meta   = gguf_init_empty();
     struct ggml_context *shapes = ggml_init((struct ggml_init_params){
         .mem_size = ggml_tensor_overhead() * (size_t)(s->n_blocks + 1) * N_SHAPES, .no_alloc = true});
-    FILE *out = fopen(path, "wb");
+    FILE                *out    = fopen(path, "wb");
     if (!meta || !shapes || !out) {
         die("cannot open the output");
     }
     set_shape(meta, &vocabulary, s);
-    add_tensors(meta, shapes, s, (int64_t)gguf_get_arr_n(vocabulary.meta, gguf_find_key(vocabulary.meta, "tokenizer.ggml.tokens")));
+    add_tensors(meta, shapes, s,
+                (int64_t)gguf_get_arr_n(vocabulary.meta, gguf_find_key(vocabulary.meta, "tokenizer.ggml.tokens")));
     const size_t size   = gguf_get_meta_size(meta);
     void        *header = soothe__calloc(size, 1);
     gguf_get_meta_data(meta, header);
@@ -142,10 +146,16 @@ static void write_calibrator(const char *source, const char *target, const char 
     for (size_t i = 0; a && i < (size_t)d_cal * (size_t)d_tgt; i++) {
         a[i] = (float)(0.01 * soothe__rng_normal(&rng));
     }
-    const struct soothe__calibrator_spec spec = {
-        .name = "random A", .source_path = source, .target_path = target, .form = SOOTHE_FORM_RESIDUAL, .strength = 1.0f,
-        .d_cal = (int32_t)d_cal, .d_tgt = (int32_t)d_tgt, .a = a, .block_type = GGML_TYPE_F16,
-        .matrix_type = GGML_TYPE_F16};
+    const struct soothe__calibrator_spec spec = {.name        = "random A",
+                                                 .source_path = source,
+                                                 .target_path = target,
+                                                 .form        = SOOTHE_FORM_RESIDUAL,
+                                                 .strength    = 1.0f,
+                                                 .d_cal       = (int32_t)d_cal,
+                                                 .d_tgt       = (int32_t)d_tgt,
+                                                 .a           = a,
+                                                 .block_type  = GGML_TYPE_F16,
+                                                 .matrix_type = GGML_TYPE_F16};
     if (!a || soothe__calibrator_write(out, &spec, &err) != SOOTHE_OK) {
         die(a ? err.message : "out of memory");
     }

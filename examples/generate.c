@@ -46,7 +46,7 @@ int main(int argc, char **argv) {
 
     const struct llama_vocab *vocab = llama_model_get_vocab(target);
     llama_token               tokens[256];
-    int32_t n = llama_tokenize(vocab, argv[4], (int32_t)strlen(argv[4]), tokens, 256, true, false);
+    int32_t                   n = llama_tokenize(vocab, argv[4], (int32_t)strlen(argv[4]), tokens, 256, true, false);
     if (n <= 0) {
         die("the prompt is empty or too long for this example");
     }

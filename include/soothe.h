@@ -85,20 +85,20 @@ struct soothe_calibrator;
 enum soothe_form { SOOTHE_FORM_PAPER = 0, SOOTHE_FORM_RESIDUAL = 1 };
 
 struct soothe_calibrator_info {
-    const char      *name;             /* file's own general.name; owned by the calibrator       */
-    const char      *base_name;        /* the model it was cut from, "" for 0 blocks             */
-    int32_t          n_blocks;         /* 0: only a matrix on the target's own state             */
-    int32_t          d_cal, d_tgt;     /* widths; d_cal is 0 without blocks                      */
+    const char      *name;         /* file's own general.name; owned by the calibrator       */
+    const char      *base_name;    /* the model it was cut from, "" for 0 blocks             */
+    int32_t          n_blocks;     /* 0: only a matrix on the target's own state             */
+    int32_t          d_cal, d_tgt; /* widths; d_cal is 0 without blocks                      */
     enum soothe_form form;
     float            default_strength; /* what the file recommends                               */
     bool             has_a, has_b, has_bias;
 };
 
 struct soothe_calibrator_params {
-    const char    *base_path;     /* NULL: the target's own file; needed by delta files           */
-    enum ggml_type block_type;    /* data type of the block matrices in memory; default Q8_0      */
-    bool           keep_type;     /* true: keep the types of the file (exact, slower); false      */
-    int32_t        n_gpu_layers;  /* as llama_model_params; default 0                             */
+    const char    *base_path;    /* NULL: the target's own file; needed by delta files           */
+    enum ggml_type block_type;   /* data type of the block matrices in memory; default Q8_0      */
+    bool           keep_type;    /* true: keep the types of the file (exact, slower); false      */
+    int32_t        n_gpu_layers; /* as llama_model_params; default 0                             */
 };
 struct soothe_calibrator_params soothe_calibrator_params_default(void);
 
@@ -110,7 +110,7 @@ struct soothe_calibrator_params soothe_calibrator_params_default(void);
  * thread       any; the result is read-only and may be shared by sessions, which must end first  */
 enum soothe_status soothe_calibrator_open(struct soothe_calibrator **cal, const char *path, const char *target_path,
                                           const struct soothe_calibrator_params *params, struct soothe_error *err);
-void soothe_calibrator_free(struct soothe_calibrator *cal); /* NULL is fine */
+void               soothe_calibrator_free(struct soothe_calibrator *cal); /* NULL is fine */
 struct soothe_calibrator_info soothe_calibrator_info(const struct soothe_calibrator *cal);
 
 /* Writes the first n_blocks blocks of a model (>= 0) as an untrained calibrator in full form (paper
@@ -139,9 +139,9 @@ struct soothe_session_params soothe_session_params_default(void);
 
 /* cal may be NULL: then soothe_decode is llama_decode. target and cal must outlive the session. */
 enum soothe_status soothe_session_new(struct soothe_session **s, struct llama_model *target,
-                                      const struct soothe_calibrator *cal,
-                                      const struct soothe_session_params *params, struct soothe_error *err);
-void soothe_session_free(struct soothe_session *s); /* NULL is fine */
+                                      const struct soothe_calibrator *cal, const struct soothe_session_params *params,
+                                      struct soothe_error *err);
+void               soothe_session_free(struct soothe_session *s); /* NULL is fine */
 
 /* The target's context, for llama_get_logits_ith, samplers, performance figures. Owned by the session.
  * Change its memory only through the soothe_seq_ functions below.                               */
@@ -151,7 +151,7 @@ struct llama_context *soothe_session_context(struct soothe_session *s);
  * as the engine alone gives them.  errors  SOOTHE_E_ARGUMENT                                     */
 enum soothe_status soothe_session_set_strength(struct soothe_session *s, llama_seq_id seq_id, float alpha,
                                                struct soothe_error *err);
-float soothe_session_strength(const struct soothe_session *s, llama_seq_id seq_id);
+float              soothe_session_strength(const struct soothe_session *s, llama_seq_id seq_id);
 
 /* In place of llama_decode(ctx, batch); takes any batch of tokens it takes: many sequences, prompt
  * chunks, logits of any rows. Afterwards the logits of soothe_session_context() are the fused model's.
@@ -173,7 +173,8 @@ enum soothe_state { SOOTHE_STATE_TARGET, SOOTHE_STATE_CALIBRATOR, SOOTHE_STATE_F
 
 void soothe_session_capture(struct soothe_session *s, bool on);
 /* NULL if there are none; *n_rows and *d may be NULL. */
-const float *soothe_session_states(const struct soothe_session *s, enum soothe_state which, int32_t *n_rows, int32_t *d);
+const float *soothe_session_states(const struct soothe_session *s, enum soothe_state which, int32_t *n_rows,
+                                   int32_t *d);
 
 #ifdef __cplusplus
 }

@@ -14,10 +14,10 @@
 #include "fusion/fusion.h"
 #include "tiny_model.h"
 
-#define TARGET     "test_fusion_target.gguf"
+#define TARGET "test_fusion_target.gguf"
 #define CALIBRATOR "test_fusion_calibrator.gguf"
-#define TRAINED    "test_fusion_trained.gguf"
-#define PACKED     "test_fusion_packed.gguf"
+#define TRAINED "test_fusion_trained.gguf"
+#define PACKED "test_fusion_packed.gguf"
 
 static const enum tiny_family FAMILIES[] = {TINY_LLAMA, TINY_QWEN2, TINY_GEMMA3, TINY_GPT2};
 enum { N_FAMILIES = sizeof FAMILIES / sizeof *FAMILIES };
@@ -69,16 +69,25 @@ static float *random_values(size_t n, double scale, uint64_t seed) {
 
 /* CALIBRATOR, cut from TARGET, with random A, B and bias written as a residual calibrator TRAINED. */
 static void write_trained(int32_t d, bool with_blocks) {
-    struct soothe_error  err;
-    float               *a    = random_values((size_t)(d * d), 0.05, 11);
-    float               *b    = random_values((size_t)(d * d), 0.05, 12);
-    float               *bias = random_values((size_t)d, 0.1, 13);
+    struct soothe_error       err;
+    float                    *a       = random_values((size_t)(d * d), 0.05, 11);
+    float                    *b       = random_values((size_t)(d * d), 0.05, 12);
+    float                    *bias    = random_values((size_t)d, 0.1, 13);
     const struct soothe__fact facts[] = {{"soothe.training.note", "random", 0}, {"soothe.training.steps", NULL, 3}};
-    const struct soothe__calibrator_spec spec = {
-        .name = "test", .source_path = with_blocks ? CALIBRATOR : NULL, .target_path = TARGET,
-        .form = SOOTHE_FORM_RESIDUAL, .strength = 0.5f, .d_cal = with_blocks ? d : 0, .d_tgt = d,
-        .a = with_blocks ? a : NULL, .b = b, .bias = bias, .block_type = GGML_TYPE_F16, .matrix_type = GGML_TYPE_F32,
-        .n_facts = 2, .facts = facts};
+    const struct soothe__calibrator_spec spec = {.name        = "test",
+                                                 .source_path = with_blocks ? CALIBRATOR : NULL,
+                                                 .target_path = TARGET,
+                                                 .form        = SOOTHE_FORM_RESIDUAL,
+                                                 .strength    = 0.5f,
+                                                 .d_cal       = with_blocks ? d : 0,
+                                                 .d_tgt       = d,
+                                                 .a           = with_blocks ? a : NULL,
+                                                 .b           = b,
+                                                 .bias        = bias,
+                                                 .block_type  = GGML_TYPE_F16,
+                                                 .matrix_type = GGML_TYPE_F32,
+                                                 .n_facts     = 2,
+                                                 .facts       = facts};
     must(soothe__calibrator_write(TRAINED, &spec, &err), &err);
     free(a);
     free(b);
@@ -375,7 +384,7 @@ static void test_fusing_a_row_agrees_with_numpy(void **state) {
     struct soothe_error err;
     must(soothe__read_file(&data, &size, path, &err), &err);
     assert_int_equal(size, N * sizeof(float));
-    float *x = (float *)(void *)data, scratch[D_TGT], h[D_TGT];
+    float                *x = (float *)(void *)data, scratch[D_TGT], h[D_TGT];
     struct soothe__fusion f = {.form = SOOTHE_FORM_RESIDUAL, .d_cal = D_CAL, .d_tgt = D_TGT};
     f.a                     = x;
     f.b                     = f.a + D_CAL * D_TGT;
@@ -384,7 +393,8 @@ static void test_fusing_a_row_agrees_with_numpy(void **state) {
     memcpy(h, h_t, sizeof h);
     soothe__fuse_row(&f, h, h_c, 0.7f, scratch);
     assert_true(largest_difference(h, expected, D_TGT) < 1e-6 * 10);
-    f = (struct soothe__fusion){.form = SOOTHE_FORM_PAPER, .d_cal = D_CAL, .d_tgt = D_TGT, .a = f.a, .layer_norm = true};
+    f = (struct soothe__fusion){
+        .form = SOOTHE_FORM_PAPER, .d_cal = D_CAL, .d_tgt = D_TGT, .a = f.a, .layer_norm = true};
     memcpy(h, h_t, sizeof h);
     soothe__fuse_row(&f, h, h_c, 0.3f, scratch);
     assert_true(largest_difference(h, expected + D_TGT, D_TGT) < 1e-5);
@@ -427,15 +437,23 @@ static void test_a_cut_loads_in_the_engine_by_itself(void **state) {
 
 static void test_a_packed_delta_gives_the_logits_of_the_full_calibrator(void **state) {
     (void)state;
-    struct pair         p = open_pair(TINY_LLAMA, 2, TRAINED);
-    struct soothe_error err;
-    float              *gate = random_values((size_t)(p.d * 2 * p.d), 0.2, 21);
+    struct pair                          p = open_pair(TINY_LLAMA, 2, TRAINED);
+    struct soothe_error                  err;
+    float                               *gate     = random_values((size_t)(p.d * 2 * p.d), 0.2, 21);
     const struct soothe__named_values    replaced = {"blk.1.ffn_gate.weight", gate};
     float                               *a        = random_values((size_t)(p.d * p.d), 0.05, 11);
-    const struct soothe__calibrator_spec spec     = {
-            .name = "test", .source_path = CALIBRATOR, .target_path = TARGET, .form = SOOTHE_FORM_RESIDUAL,
-            .strength = 0.5f, .d_cal = p.d, .d_tgt = p.d, .a = a, .n_replaced = 1, .replaced = &replaced,
-            .block_type = GGML_TYPE_F32, .matrix_type = GGML_TYPE_F32};
+    const struct soothe__calibrator_spec spec     = {.name        = "test",
+                                                     .source_path = CALIBRATOR,
+                                                     .target_path = TARGET,
+                                                     .form        = SOOTHE_FORM_RESIDUAL,
+                                                     .strength    = 0.5f,
+                                                     .d_cal       = p.d,
+                                                     .d_tgt       = p.d,
+                                                     .a           = a,
+                                                     .n_replaced  = 1,
+                                                     .replaced    = &replaced,
+                                                     .block_type  = GGML_TYPE_F32,
+                                                     .matrix_type = GGML_TYPE_F32};
     must(soothe__calibrator_write(TRAINED, &spec, &err), &err);
     must(soothe_calibrator_pack(TRAINED, TARGET, GGML_TYPE_F16, PACKED, &err), &err);
     struct soothe_calibrator_params cp = soothe_calibrator_params_default();

@@ -10,12 +10,12 @@
 enum { N_HEAD = 4, N_HEAD_KV = 2, N_CONTEXT = 256, N_VOCAB = 300 };
 
 struct builder {
-    struct soothe__gguf_plan plan;
-    struct soothe__rng       rng;
+    struct soothe__gguf_plan   plan;
+    struct soothe__rng         rng;
     const struct tiny_options *o;
-    const char              *architecture;
-    uint32_t                 d, n_ff, n_blocks;
-    bool                     ok;
+    const char                *architecture;
+    uint32_t                   d, n_ff, n_blocks;
+    bool                       ok;
 };
 
 static void add(struct builder *b, const char *name, int64_t n_in, int64_t n_out) {
@@ -95,11 +95,11 @@ static void set_f32(struct builder *b, const char *suffix, float value) {
 
 /* A byte-level BPE vocabulary in GPT-2's spelling: 256 bytes, two merges, control tokens. */
 static void set_vocabulary(struct builder *b) {
-    static char  spelled[N_VOCAB][16];
-    const char  *tokens[N_VOCAB];
-    int32_t      types[N_VOCAB];
-    const char  *merges[] = {b->o->other_words ? "o n" : "t h", b->o->other_words ? "a n" : "i n"};
-    int          n_moved  = 0;
+    static char spelled[N_VOCAB][16];
+    const char *tokens[N_VOCAB];
+    int32_t     types[N_VOCAB];
+    const char *merges[] = {b->o->other_words ? "o n" : "t h", b->o->other_words ? "a n" : "i n"};
+    int         n_moved  = 0;
     for (int i = 0; i < N_VOCAB; i++) {
         types[i] = 1;
         if (i < 256) {
@@ -150,11 +150,11 @@ static void set_shape(struct builder *b) {
 
 bool tiny_model_write(const char *path, const struct tiny_options *options) {
     static const char *const names[] = {"llama", "qwen2", "gemma3", "gpt2"};
-    struct builder b = {.o = options, .architecture = names[options->family], .ok = true};
-    b.rng            = soothe__rng_seed(options->seed, 1);
-    b.d              = options->d ? options->d : 64;
-    b.n_ff           = 2 * b.d;
-    b.n_blocks       = options->n_blocks ? options->n_blocks : 4;
+    struct builder           b       = {.o = options, .architecture = names[options->family], .ok = true};
+    b.rng                            = soothe__rng_seed(options->seed, 1);
+    b.d                              = options->d ? options->d : 64;
+    b.n_ff                           = 2 * b.d;
+    b.n_blocks                       = options->n_blocks ? options->n_blocks : 4;
     if (soothe__gguf_plan_new(&b.plan, 8 + 16 * (size_t)b.n_blocks, NULL) != SOOTHE_OK) {
         return false;
     }

@@ -29,13 +29,15 @@ char *soothe__strdup(const char *s);
 char *soothe__format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- random numbers: random.c (PCG32; O'Neill 2014) ------------------------------------------ */
-struct soothe__rng { uint64_t state, inc; };
+struct soothe__rng {
+    uint64_t state, inc;
+};
 
 struct soothe__rng soothe__rng_seed(uint64_t seed, uint64_t stream);
-uint32_t soothe__rng_u32(struct soothe__rng *rng);
-uint32_t soothe__rng_below(struct soothe__rng *rng, uint32_t n);   /* uniform in [0,n), unbiased */
-double   soothe__rng_uniform(struct soothe__rng *rng);             /* [0,1)                      */
-double   soothe__rng_normal(struct soothe__rng *rng);              /* mean 0, variance 1         */
+uint32_t           soothe__rng_u32(struct soothe__rng *rng);
+uint32_t           soothe__rng_below(struct soothe__rng *rng, uint32_t n); /* uniform in [0,n), unbiased */
+double             soothe__rng_uniform(struct soothe__rng *rng);           /* [0,1)                      */
+double             soothe__rng_normal(struct soothe__rng *rng);            /* mean 0, variance 1         */
 
 /* ---- files: file.c --------------------------------------------------------------------------- */
 
@@ -44,31 +46,39 @@ enum soothe_status soothe__read_file(char **data, size_t *size, const char *path
 
 /* A file that appears under its name only when complete: written beside, synced, renamed.
  * open -> fwrite on .stream -> commit, or abort (also safe after commit and on a zeroed struct). */
-struct soothe__new_file { FILE *stream; char *path; char *temporary; };
+struct soothe__new_file {
+    FILE *stream;
+    char *path;
+    char *temporary;
+};
 
 enum soothe_status soothe__new_file_open(struct soothe__new_file *f, const char *path, struct soothe_error *err);
 enum soothe_status soothe__new_file_commit(struct soothe__new_file *f, struct soothe_error *err);
 void               soothe__new_file_abort(struct soothe__new_file *f);
 
-enum soothe_status soothe__make_folders(const char *path, struct soothe_error *err);   /* mkdir -p */
+enum soothe_status soothe__make_folders(const char *path, struct soothe_error *err); /* mkdir -p */
 bool               soothe__file_exists(const char *path);
 
 /* ---- hashes: sha256.c (libcrypto) ------------------------------------------------------------ */
-struct soothe__sha256;                                            /* running hash; opaque          */
-struct soothe__sha256 *soothe__sha256_new(void);                  /* NULL when out of memory       */
-void soothe__sha256_add(struct soothe__sha256 *h, const void *data, size_t size);
-void soothe__sha256_finish(struct soothe__sha256 *h, char hex[65]);   /* frees h; hex may be NULL  */
-enum soothe_status soothe__sha256_file(char hex[65], const char *path, struct soothe_error *err);
+struct soothe__sha256;                           /* running hash; opaque          */
+struct soothe__sha256 *soothe__sha256_new(void); /* NULL when out of memory       */
+void                   soothe__sha256_add(struct soothe__sha256 *h, const void *data, size_t size);
+void                   soothe__sha256_finish(struct soothe__sha256 *h, char hex[65]); /* frees h; hex may be NULL  */
+enum soothe_status     soothe__sha256_file(char hex[65], const char *path, struct soothe_error *err);
 
 /* ---- time and interruption: progress.c -------------------------------------------------------- */
-double soothe__seconds(void);                                     /* monotonic clock               */
+double soothe__seconds(void); /* monotonic clock               */
 
 /* One line on stderr that redraws itself on a terminal and stays silent elsewhere (then only a
  * line at every tenth is printed). fraction in [0,1]; detail is free text after the bar. */
-struct soothe__progress { double started, last_draw; int last_tenth; bool terminal; };
+struct soothe__progress {
+    double started, last_draw;
+    int    last_tenth;
+    bool   terminal;
+};
 struct soothe__progress soothe__progress_start(void);
-void soothe__progress_update(struct soothe__progress *p, double fraction, const char *detail);
-void soothe__progress_finish(struct soothe__progress *p);
+void                    soothe__progress_update(struct soothe__progress *p, double fraction, const char *detail);
+void                    soothe__progress_finish(struct soothe__progress *p);
 
 /* ---- text: text.c ------------------------------------------------------------------------------ */
 bool soothe__utf8_valid(const char *text, size_t size);

@@ -38,8 +38,8 @@ enum soothe_status soothe__gguf_read(const struct soothe__gguf *g, int64_t i_ten
 enum soothe_status soothe__gguf_read_f32(const struct soothe__gguf *g, int64_t i_tensor, float **out,
                                          struct soothe_error *err);
 /* The same by name and with its element count checked; missing tensors are an error that names them. */
-enum soothe_status soothe__gguf_get_f32(const struct soothe__gguf *g, const char *name, int64_t n_elements,
-                                        float **out, struct soothe_error *err);
+enum soothe_status soothe__gguf_get_f32(const struct soothe__gguf *g, const char *name, int64_t n_elements, float **out,
+                                        struct soothe_error *err);
 
 /* ---- telling models apart: model_identity.c --------------------------------------------------- */
 
@@ -92,8 +92,7 @@ enum soothe_status soothe__gguf_plan_copy(struct soothe__gguf_plan *plan, const 
 /* Adds values as a tensor of n_dims <= 2 (ne[0] fastest), converted to type. Where a row does not fit the
  * type's block size, F16 is taken instead. */
 enum soothe_status soothe__gguf_plan_add(struct soothe__gguf_plan *plan, const char *name, const float *values,
-                                         int n_dims, const int64_t *ne, enum ggml_type type,
-                                         struct soothe_error *err);
+                                         int n_dims, const int64_t *ne, enum ggml_type type, struct soothe_error *err);
 enum soothe_status soothe__gguf_plan_write(const struct soothe__gguf_plan *plan, FILE *stream, const char *path,
                                            struct soothe_error *err);
 /* The same under a name, beside and renamed. */

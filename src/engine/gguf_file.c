@@ -134,15 +134,15 @@ enum soothe_status soothe__gguf_read(const struct soothe__gguf *g, int64_t i_ten
 
 enum soothe_status soothe__gguf_read_f32(const struct soothe__gguf *g, int64_t i_tensor, float **out,
                                          struct soothe_error *err) {
-    enum soothe_status            status = SOOTHE_OK;
-    const enum ggml_type          type   = gguf_get_tensor_type(g->meta, i_tensor);
-    const size_t                  size   = gguf_get_tensor_size(g->meta, i_tensor);
-    const int64_t                 n      = soothe__gguf_n_elements(g, i_tensor);
-    const char                   *name   = gguf_get_tensor_name(g->meta, i_tensor);
+    enum soothe_status             status = SOOTHE_OK;
+    const enum ggml_type           type   = gguf_get_tensor_type(g->meta, i_tensor);
+    const size_t                   size   = gguf_get_tensor_size(g->meta, i_tensor);
+    const int64_t                  n      = soothe__gguf_n_elements(g, i_tensor);
+    const char                    *name   = gguf_get_tensor_name(g->meta, i_tensor);
     const struct ggml_type_traits *traits = ggml_get_type_traits(type);
-    void                         *raw    = soothe__calloc(size ? size : 1, 1);
-    float                        *values = soothe__calloc((size_t)n, sizeof *values);
-    *out                                 = NULL;
+    void                          *raw    = soothe__calloc(size ? size : 1, 1);
+    float                         *values = soothe__calloc((size_t)n, sizeof *values);
+    *out                                  = NULL;
     if (!raw || !values) {
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory reading tensor %s of %s", name, g->path);
         goto done;
@@ -162,8 +162,9 @@ enum soothe_status soothe__gguf_read_f32(const struct soothe__gguf *g, int64_t i
     }
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(values[i])) {
-            status = soothe__fail(err, SOOTHE_E_NUMERIC, "tensor %s of %s holds a value that is not finite (%g at %lld)",
-                                  name, g->path, (double)values[i], (long long)i);
+            status =
+                soothe__fail(err, SOOTHE_E_NUMERIC, "tensor %s of %s holds a value that is not finite (%g at %lld)",
+                             name, g->path, (double)values[i], (long long)i);
             goto done;
         }
     }
@@ -175,8 +176,8 @@ done:
     return status;
 }
 
-enum soothe_status soothe__gguf_get_f32(const struct soothe__gguf *g, const char *name, int64_t n_elements,
-                                        float **out, struct soothe_error *err) {
+enum soothe_status soothe__gguf_get_f32(const struct soothe__gguf *g, const char *name, int64_t n_elements, float **out,
+                                        struct soothe_error *err) {
     const int64_t i = gguf_find_tensor(g->meta, name);
     *out            = NULL;
     if (i < 0) {

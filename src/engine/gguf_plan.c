@@ -9,9 +9,9 @@
 enum soothe_status soothe__gguf_plan_new(struct soothe__gguf_plan *plan, size_t n_tensors_max,
                                          struct soothe_error *err) {
     memset(plan, 0, sizeof *plan);
-    plan->meta   = gguf_init_empty();
-    plan->shapes = ggml_init((struct ggml_init_params){
-        .mem_size = ggml_tensor_overhead() * (n_tensors_max + 1), .mem_buffer = NULL, .no_alloc = true});
+    plan->meta     = gguf_init_empty();
+    plan->shapes   = ggml_init((struct ggml_init_params){
+          .mem_size = ggml_tensor_overhead() * (n_tensors_max + 1), .mem_buffer = NULL, .no_alloc = true});
     plan->tensors  = soothe__calloc(n_tensors_max ? n_tensors_max : 1, sizeof *plan->tensors);
     plan->capacity = n_tensors_max;
     if (!plan->meta || !plan->shapes || !plan->tensors) {
@@ -60,8 +60,7 @@ enum soothe_status soothe__gguf_plan_copy(struct soothe__gguf_plan *plan, const 
 }
 
 enum soothe_status soothe__gguf_plan_add(struct soothe__gguf_plan *plan, const char *name, const float *values,
-                                         int n_dims, const int64_t *ne, enum ggml_type type,
-                                         struct soothe_error *err) {
+                                         int n_dims, const int64_t *ne, enum ggml_type type, struct soothe_error *err) {
     if (ne[0] % ggml_blck_size(type) != 0) {
         type = GGML_TYPE_F16;
     }

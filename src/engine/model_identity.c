@@ -28,8 +28,8 @@ enum soothe_status soothe__model_facts(struct soothe__model_facts *facts, const 
     if (!soothe__gguf_find_arch_u32(g, "block_count", &facts->n_blocks) ||
         !soothe__gguf_find_arch_u32(g, "embedding_length", &facts->d)) {
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
-                            "%s (architecture %s) does not say block_count and embedding_length: not a decoder", g->path,
-                            facts->architecture);
+                            "%s (architecture %s) does not say block_count and embedding_length: not a decoder",
+                            g->path, facts->architecture);
     }
     const int64_t i_tokens = gguf_find_key(g->meta, "tokenizer.ggml.tokens");
     if (i_tokens < 0 || gguf_get_kv_type(g->meta, i_tokens) != GGUF_TYPE_ARRAY ||
@@ -114,8 +114,9 @@ enum soothe_status soothe__cut_hash(char hex[65], const struct soothe__gguf *g, 
     for (int64_t i = 0; i < n && status == SOOTHE_OK; i++) {
         const char   *name  = gguf_get_tensor_name(g->meta, i);
         const int32_t block = soothe__block_of_tensor(name);
-        const bool    taken = block >= 0 ? (uint32_t)block < n_blocks
-                                         : strcmp(name, "token_embd.weight") == 0 || strcmp(name, "output_norm.weight") == 0;
+        const bool    taken = block >= 0
+                                  ? (uint32_t)block < n_blocks
+                                  : strcmp(name, "token_embd.weight") == 0 || strcmp(name, "output_norm.weight") == 0;
         if (taken) {
             status = hash_tensor(h, g, i, err);
         }

@@ -28,10 +28,11 @@ static enum soothe_status check_vocabulary(const struct soothe__gguf *g, const s
     const char *base = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_NAME);
     soothe__tokenizer_hash(hex, target);
     if (!ours || strcmp(ours, hex) != 0) {
-        return soothe__fail(err, SOOTHE_E_MISMATCH,
-                            "calibrator %s (cut from \"%s\") and target %s have different vocabularies (sha256 %.12s… and "
-                            "%.12s…): they must split text into the same tokens",
-                            g->path, base ? base : "?", target->path, ours ? ours : "none", hex);
+        return soothe__fail(
+            err, SOOTHE_E_MISMATCH,
+            "calibrator %s (cut from \"%s\") and target %s have different vocabularies (sha256 %.12s… and "
+            "%.12s…): they must split text into the same tokens",
+            g->path, base ? base : "?", target->path, ours ? ours : "none", hex);
     }
     return SOOTHE_OK;
 }
@@ -45,9 +46,8 @@ static enum soothe_status check_target(const struct soothe__gguf *g, const struc
         return status;
     }
     if (facts.d != (uint32_t)f->d_tgt) {
-        return soothe__fail(err, SOOTHE_E_SHAPE,
-                            "calibrator %s was made for a target of width %d, but %s has width %u", g->path, f->d_tgt,
-                            target->path, facts.d);
+        return soothe__fail(err, SOOTHE_E_SHAPE, "calibrator %s was made for a target of width %d, but %s has width %u",
+                            g->path, f->d_tgt, target->path, facts.d);
     }
     const char *wanted = soothe__gguf_find_string(g, SOOTHE__KEY_TARGET);
     if (!wanted) {
@@ -56,9 +56,10 @@ static enum soothe_status check_target(const struct soothe__gguf *g, const struc
     status = soothe__model_fingerprint(hex, target, err);
     if (status == SOOTHE_OK && strcmp(wanted, hex) != 0) {
         const char *name = soothe__gguf_find_string(g, SOOTHE__KEY_TARGET_NAME);
-        status = soothe__fail(err, SOOTHE_E_MISMATCH,
-                              "calibrator %s was fitted to target \"%s\" (fingerprint %.12s…), not to %s (\"%s\", %.12s…)",
-                              g->path, name ? name : "?", wanted, target->path, facts.name, hex);
+        status =
+            soothe__fail(err, SOOTHE_E_MISMATCH,
+                         "calibrator %s was fitted to target \"%s\" (fingerprint %.12s…), not to %s (\"%s\", %.12s…)",
+                         g->path, name ? name : "?", wanted, target->path, facts.name, hex);
     }
     return status;
 }
@@ -97,8 +98,8 @@ static enum soothe_status read_fusion(struct soothe__fusion *f, const struct soo
     }
     if (status == SOOTHE_OK && f->form == SOOTHE_FORM_PAPER && !f->a && d_cal != d_tgt) {
         status = soothe__fail(err, SOOTHE_E_SHAPE,
-                              "%s has no matrix A, but its width %u is not the target's %u: align it first", g->path, d_cal,
-                              d_tgt);
+                              "%s has no matrix A, but its width %u is not the target's %u: align it first", g->path,
+                              d_cal, d_tgt);
     }
     return status;
 }
@@ -152,11 +153,10 @@ static enum soothe_status plan_tensor(struct soothe__gguf_plan *plan, const stru
 }
 
 static enum soothe_status check_copied(const struct soothe__gguf *g, int64_t i, struct soothe_error *err) {
-    const size_t       size = gguf_get_tensor_size(g->meta, i);
-    void              *data = soothe__calloc(size ? size : 1, 1);
-    enum soothe_status status =
-        data ? soothe__gguf_read(g, i, 0, data, size, err)
-             : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory checking %s", g->path);
+    const size_t       size   = gguf_get_tensor_size(g->meta, i);
+    void              *data   = soothe__calloc(size ? size : 1, 1);
+    enum soothe_status status = data ? soothe__gguf_read(g, i, 0, data, size, err)
+                                     : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory checking %s", g->path);
     if (status == SOOTHE_OK && !ggml_validate_row_data(gguf_get_tensor_type(g->meta, i), data, size)) {
         status = soothe__fail(err, SOOTHE_E_NUMERIC, "tensor %s of %s holds values that are not finite",
                               gguf_get_tensor_name(g->meta, i), g->path);

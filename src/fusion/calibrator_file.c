@@ -83,7 +83,7 @@ enum soothe_status soothe_calibrator_init(const char *model_path, int32_t n_bloc
     struct soothe__gguf        g    = {0};
     struct soothe__gguf_plan   plan = {0};
     struct soothe__model_facts facts;
-    char                      *name = NULL;
+    char                      *name   = NULL;
     enum soothe_status         status = soothe__gguf_open(&g, model_path, err);
     if (status == SOOTHE_OK) {
         status = soothe__model_facts(&facts, &g, err);
@@ -129,8 +129,8 @@ enum soothe_status soothe__calibrator_check(const struct soothe__gguf *g, struct
     uint32_t    version;
     if (!type || strcmp(type, SOOTHE__CALIBRATOR_TYPE) != 0) {
         return soothe__fail(err, SOOTHE_E_FORMAT,
-                            "%s is not a calibrator (general.type is %s); make one with: soothe calibrator init", g->path,
-                            type ? type : "absent");
+                            "%s is not a calibrator (general.type is %s); make one with: soothe calibrator init",
+                            g->path, type ? type : "absent");
     }
     if (!soothe__gguf_find_u32(g, SOOTHE__KEY_VERSION, &version) || version != SOOTHE__FORMAT_VERSION) {
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s has calibrator format %u; this soothe reads format %d",
@@ -177,9 +177,8 @@ static enum soothe_status plan_source(struct soothe__gguf_plan *plan, const stru
     return status;
 }
 
-static enum soothe_status plan_fusion(struct soothe__gguf_plan *plan, const float *a, const float *b,
-                                      const float *bias, int64_t d_cal, int64_t d_tgt, enum ggml_type type,
-                                      struct soothe_error *err) {
+static enum soothe_status plan_fusion(struct soothe__gguf_plan *plan, const float *a, const float *b, const float *bias,
+                                      int64_t d_cal, int64_t d_tgt, enum ggml_type type, struct soothe_error *err) {
     enum soothe_status status = SOOTHE_OK;
     if (a) {
         status = soothe__gguf_plan_add(plan, SOOTHE__TENSOR_A, a, 2, (int64_t[]){d_tgt, d_cal}, type, err);
@@ -268,10 +267,10 @@ static void copy_own_keys(struct gguf_context *meta, const struct soothe__gguf *
 
 static enum soothe_status add_delta(struct soothe__gguf_plan *plan, const struct soothe__gguf *cal, int64_t i,
                                     const struct soothe__gguf *base, enum ggml_type type, struct soothe_error *err) {
-    const char        *name  = gguf_get_tensor_name(cal->meta, i);
-    const int64_t      n     = soothe__gguf_n_elements(cal, i);
-    float             *ours  = NULL;
-    float             *their = NULL;
+    const char        *name   = gguf_get_tensor_name(cal->meta, i);
+    const int64_t      n      = soothe__gguf_n_elements(cal, i);
+    float             *ours   = NULL;
+    float             *their  = NULL;
     enum soothe_status status = soothe__gguf_read_f32(cal, i, &ours, err);
     if (status == SOOTHE_OK) {
         status = soothe__gguf_get_f32(base, name, n, &their, err);
@@ -290,16 +289,16 @@ static enum soothe_status add_delta(struct soothe__gguf_plan *plan, const struct
 }
 
 enum soothe_status soothe__calibrator_check_base(const struct soothe__gguf *cal, const struct soothe__gguf *base,
-                                     uint32_t n_blocks, struct soothe_error *err) {
+                                                 uint32_t n_blocks, struct soothe_error *err) {
     char               hex[65];
     const char        *wanted = soothe__gguf_find_string(cal, SOOTHE__KEY_BASE_CUT);
     enum soothe_status status = soothe__cut_hash(hex, base, n_blocks, err);
     if (status == SOOTHE_OK && (!wanted || strcmp(wanted, hex) != 0)) {
         const char *name = soothe__gguf_find_string(cal, SOOTHE__KEY_BASE_NAME);
-        status = soothe__fail(err, SOOTHE_E_MISMATCH,
-                              "calibrator %s was cut from \"%s\" (sha256 %.12s…), but %s has sha256 %.12s… there: "
-                              "give the base model that it was made from",
-                              cal->path, name ? name : "?", wanted ? wanted : "?", base->path, hex);
+        status           = soothe__fail(err, SOOTHE_E_MISMATCH,
+                                        "calibrator %s was cut from \"%s\" (sha256 %.12s…), but %s has sha256 %.12s… there: "
+                                                  "give the base model that it was made from",
+                                        cal->path, name ? name : "?", wanted ? wanted : "?", base->path, hex);
     }
     return status;
 }

@@ -15,8 +15,8 @@
 /* out (n_out) += M^T x with M (n_in, n_out) row-major; four inputs at a time so that out is
  * read and written a quarter as often. */
 MULTIVERSION
-static void add_transposed_product(float *restrict out, const float *restrict m, const float *restrict x,
-                                   int32_t n_in, int32_t n_out) {
+static void add_transposed_product(float *restrict out, const float *restrict m, const float *restrict x, int32_t n_in,
+                                   int32_t n_out) {
     int32_t i = 0;
     for (; i + 4 <= n_in; i += 4) {
         const float *restrict r0 = m + (size_t)i * (size_t)n_out;

@@ -20,20 +20,20 @@ struct soothe_session {
     struct llama_context           *target;
     struct llama_context           *calibrator; /* NULL without blocks */
     const struct soothe_calibrator *cal;
-    float                          *strength;   /* per sequence */
+    float                          *strength; /* per sequence */
     uint32_t                        n_seq, n_batch, n_ubatch;
     bool                            capture, embeddings, one_sequence_per_batch;
     int8_t                         *flags; /* (n_batch) which tokens of a piece are output */
 
     /* of the decode under way */
-    int32_t      *row_seq; /* sequence of each requested output */
-    int32_t       n_rows, i_row_cal, i_row_tgt;
-    bool          fusing, seen_target, seen_cal;
-    struct rows   h_c, h_t, h_f;
-    float        *scratch, *row; /* (d_tgt) */
-    size_t        row_seq_capacity;
+    int32_t           *row_seq; /* sequence of each requested output */
+    int32_t            n_rows, i_row_cal, i_row_tgt;
+    bool               fusing, seen_target, seen_cal;
+    struct rows        h_c, h_t, h_f;
+    float             *scratch, *row; /* (d_tgt) */
+    size_t             row_seq_capacity;
     enum soothe_status failed; /* what a callback found wrong */
-    const char   *failure;
+    const char        *failure;
 };
 
 struct soothe_session_params soothe_session_params_default(void) {
@@ -167,9 +167,9 @@ static enum soothe_status make_contexts(struct soothe_session *s, struct llama_m
         return soothe__fail(err, SOOTHE_E_ENGINE, "the engine cannot make a context of %u tokens for the target",
                             cp.n_ctx);
     }
-    s->n_batch  = llama_n_batch(s->target);
-    s->n_ubatch = llama_n_ubatch(s->target);
-    s->n_seq    = (uint32_t)llama_max_parallel_sequences();
+    s->n_batch                = llama_n_batch(s->target);
+    s->n_ubatch               = llama_n_ubatch(s->target);
+    s->n_seq                  = (uint32_t)llama_max_parallel_sequences();
     s->one_sequence_per_batch = llama_model_is_recurrent(target) || llama_model_is_hybrid(target);
     if (!s->cal || !s->cal->model) {
         return SOOTHE_OK;
@@ -184,9 +184,9 @@ static enum soothe_status make_contexts(struct soothe_session *s, struct llama_m
         cp.n_threads = cp.n_threads_batch = p->n_threads_calibrator;
     }
     s->calibrator = llama_init_from_model(s->cal->model, cp);
-    return s->calibrator ? SOOTHE_OK
-                         : soothe__fail(err, SOOTHE_E_ENGINE, "the engine cannot make a context for calibrator %s",
-                                        s->cal->path);
+    return s->calibrator
+               ? SOOTHE_OK
+               : soothe__fail(err, SOOTHE_E_ENGINE, "the engine cannot make a context for calibrator %s", s->cal->path);
 }
 
 static enum soothe_status check_pair(const struct llama_model *target, const struct soothe_calibrator *cal,
@@ -198,23 +198,25 @@ static enum soothe_status check_pair(const struct llama_model *target, const str
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "the target has no decoder: there is nothing to soothe");
     }
     if (cal && llama_model_n_embd(target) != cal->fusion.d_tgt) {
-        return soothe__fail(err, SOOTHE_E_SHAPE, "calibrator %s was made for width %d, the target has width %d", cal->path,
-                            cal->fusion.d_tgt, llama_model_n_embd(target));
+        return soothe__fail(err, SOOTHE_E_SHAPE, "calibrator %s was made for width %d, the target has width %d",
+                            cal->path, cal->fusion.d_tgt, llama_model_n_embd(target));
     }
     if (cal && cal->model &&
-        llama_vocab_n_tokens(llama_model_get_vocab(target)) != llama_vocab_n_tokens(llama_model_get_vocab(cal->model))) {
-        return soothe__fail(err, SOOTHE_E_MISMATCH, "calibrator %s and the target have different vocabularies", cal->path);
+        llama_vocab_n_tokens(llama_model_get_vocab(target)) !=
+            llama_vocab_n_tokens(llama_model_get_vocab(cal->model))) {
+        return soothe__fail(err, SOOTHE_E_MISMATCH, "calibrator %s and the target have different vocabularies",
+                            cal->path);
     }
     return SOOTHE_OK;
 }
 
 enum soothe_status soothe_session_new(struct soothe_session **out, struct llama_model *target,
-                                      const struct soothe_calibrator *cal,
-                                      const struct soothe_session_params *params, struct soothe_error *err) {
-    const struct soothe_session_params defaults = soothe_session_params_default();
-    const struct soothe_session_params *p       = params ? params : &defaults;
-    *out                                        = NULL;
-    enum soothe_status status                   = check_pair(target, cal, p, err);
+                                      const struct soothe_calibrator *cal, const struct soothe_session_params *params,
+                                      struct soothe_error *err) {
+    const struct soothe_session_params  defaults = soothe_session_params_default();
+    const struct soothe_session_params *p        = params ? params : &defaults;
+    *out                                         = NULL;
+    enum soothe_status status                    = check_pair(target, cal, p, err);
     if (status != SOOTHE_OK) {
         return status;
     }
@@ -223,8 +225,8 @@ enum soothe_status soothe_session_new(struct soothe_session **out, struct llama_
     if (!s) {
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
     }
-    s->cal      = cal;
-    status      = make_contexts(s, target, p, err);
+    s->cal = cal;
+    status = make_contexts(s, target, p, err);
     if (status != SOOTHE_OK) {
         soothe_session_free(s);
         return status;
@@ -232,7 +234,7 @@ enum soothe_status soothe_session_new(struct soothe_session **out, struct llama_
     s->strength = soothe__calloc(s->n_seq, sizeof *s->strength);
     s->scratch  = soothe__calloc((size_t)d, sizeof *s->scratch);
     s->row      = soothe__calloc((size_t)d, sizeof *s->row);
-    s->flags = soothe__calloc(s->n_batch, sizeof *s->flags);
+    s->flags    = soothe__calloc(s->n_batch, sizeof *s->flags);
     if (!s->strength || !s->scratch || !s->row || !s->flags) {
         soothe_session_free(s);
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
@@ -309,14 +311,13 @@ static enum soothe_status check_batch(const struct soothe_session *s, const stru
                             s->n_batch);
     }
     if (!b->token && s->calibrator) {
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
-                            "a batch of embeddings: the calibrator can follow tokens only");
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "a batch of embeddings: the calibrator can follow tokens only");
     }
     const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(s->target)));
     for (int32_t i = 0; i < b->n_tokens; i++) {
         if (b->token && (b->token[i] < 0 || b->token[i] >= n_vocab)) {
-            return soothe__fail(err, SOOTHE_E_ARGUMENT, "token %d at %d of the batch: ids 0 to %d exist", b->token[i], i,
-                                n_vocab - 1);
+            return soothe__fail(err, SOOTHE_E_ARGUMENT, "token %d at %d of the batch: ids 0 to %d exist", b->token[i],
+                                i, n_vocab - 1);
         }
         const int32_t n_ids = b->seq_id && b->n_seq_id ? b->n_seq_id[i] : 0;
         for (int32_t k = 0; k < n_ids; k++) {

@@ -34,7 +34,7 @@ static const struct entry entries[] = {
 #define LEXICON_WORD(w, s, f)
 #define LEXICON_STRONG(w, s, f) {w, s, f},
 static const struct entry strong[] = {
-    /* those found inside longer words */
+/* those found inside longer words */
 #include "score/lexicon_table.inc"
 };
 enum { N_ENTRIES = sizeof entries / sizeof *entries, N_STRONG = sizeof strong / sizeof *strong };

@@ -10,7 +10,7 @@ void soothe__rope_table(const struct soothe__train_shape *s, int32_t n_positions
     const int32_t half = s->d_head / 2;
     for (int32_t p = 0; p < n_positions; p++) {
         for (int32_t i = 0; i < half; i++) {
-            const double angle        = p * pow((double)s->rope_base, -2.0 * i / s->d_head);
+            const double angle            = p * pow((double)s->rope_base, -2.0 * i / s->d_head);
             table[2 * (p * half + i)]     = (float)cos(angle);
             table[2 * (p * half + i) + 1] = (float)sin(angle);
         }
@@ -34,10 +34,12 @@ void soothe__rope(const struct soothe__train_shape *s, const struct soothe__trai
         for (int32_t t = batch->text_start[text]; t < batch->text_start[text + 1]; t++) {
             const float *row = table + (size_t)(t - batch->text_start[text]) * (size_t)(2 * half);
             for (int32_t h = 0; h < s->n_head; h++) {
-                rotate(q + ((size_t)t * (size_t)s->n_head + (size_t)h) * (size_t)s->d_head, row, half, s->rope_halves, direction);
+                rotate(q + ((size_t)t * (size_t)s->n_head + (size_t)h) * (size_t)s->d_head, row, half, s->rope_halves,
+                       direction);
             }
             for (int32_t h = 0; h < s->n_head_kv; h++) {
-                rotate(k + ((size_t)t * (size_t)s->n_head_kv + (size_t)h) * (size_t)s->d_head, row, half, s->rope_halves, direction);
+                rotate(k + ((size_t)t * (size_t)s->n_head_kv + (size_t)h) * (size_t)s->d_head, row, half,
+                       s->rope_halves, direction);
             }
         }
     }
@@ -53,7 +55,8 @@ size_t soothe__attention_probabilities(const struct soothe__train_shape *s, cons
 }
 
 /* Where the probabilities of a text begin: those of one head follow those of the one before. */
-static size_t probabilities_of(const struct soothe__train_shape *s, const struct soothe__train_batch *batch, int32_t text) {
+static size_t probabilities_of(const struct soothe__train_shape *s, const struct soothe__train_batch *batch,
+                               int32_t text) {
     struct soothe__train_batch before = *batch;
     before.n_texts                    = text;
     return soothe__attention_probabilities(s, &before);
@@ -70,8 +73,10 @@ static struct head head_of(const struct soothe__train_shape *s, const struct soo
                            int32_t h, const float *q, const float *k, const float *v) {
     const size_t first = (size_t)batch->text_start[text], d = (size_t)s->d_head;
     const size_t h_kv = (size_t)(h / (s->n_head / s->n_head_kv));
-    struct head  x    = {.q_step = (size_t)s->n_head * d, .kv_step = (size_t)s->n_head_kv * d, .d = d,
-                         .n = batch->text_start[text + 1] - batch->text_start[text]};
+    struct head  x    = {.q_step  = (size_t)s->n_head * d,
+                         .kv_step = (size_t)s->n_head_kv * d,
+                         .d       = d,
+                         .n       = batch->text_start[text + 1] - batch->text_start[text]};
     x.q               = q + first * x.q_step + (size_t)h * d;
     x.k               = k + first * x.kv_step + h_kv * d;
     x.v               = v + first * x.kv_step + h_kv * d;
@@ -85,7 +90,7 @@ static void head_forward(const struct head *x, float *out, float *p) {
         for (int32_t j = 0; j <= i; j++) {
             p[j] = scale * soothe__dot(q, x->k + (size_t)j * x->kv_step, x->d);
         }
-        const size_t n   = (size_t)i + 1;
+        const size_t n = (size_t)i + 1;
         soothe__exp_shifted(p, p, soothe__max(p, n), n);
         float sum = 0;
         for (size_t j = 0; j < n; j++) {
@@ -100,13 +105,13 @@ static void head_forward(const struct head *x, float *out, float *p) {
     }
 }
 
-void soothe__attention_forward(const struct soothe__train_shape *s, const struct soothe__train_batch *batch,
-                               const float *q, const float *k, const float *v, float *out, float *probabilities) {
+void        soothe__attention_forward(const struct soothe__train_shape *s, const struct soothe__train_batch *batch,
+                                      const float *q, const float *k, const float *v, float *out, float *probabilities) {
 #pragma omp parallel for schedule(dynamic)
     for (int32_t i = 0; i < batch->n_texts * s->n_head; i++) {
         const int32_t     text = i / s->n_head, h = i % s->n_head;
         const struct head x = head_of(s, batch, text, h, q, k, v);
-        float *p = probabilities + probabilities_of(s, batch, text) + (size_t)h * (size_t)x.n * (size_t)x.n;
+        float            *p = probabilities + probabilities_of(s, batch, text) + (size_t)h * (size_t)x.n * (size_t)x.n;
         head_forward(&x, out + (x.q - q), p);
     }
 }
@@ -134,7 +139,7 @@ static void head_backward(const struct head *x, const float *dout, const float *
 void soothe__attention_backward(const struct soothe__train_shape *s, const struct soothe__train_batch *batch,
                                 const float *q, const float *k, const float *v, const float *dout,
                                 const float *probabilities, float *dq, float *dk, float *dv) {
-    const size_t n_tokens = (size_t)batch->n_tokens, d = (size_t)s->d_head;
+    const size_t  n_tokens = (size_t)batch->n_tokens, d = (size_t)s->d_head;
     const int32_t group = s->n_head / s->n_head_kv;
     memset(dq, 0, n_tokens * (size_t)s->n_head * d * sizeof *dq);
     memset(dk, 0, n_tokens * (size_t)s->n_head_kv * d * sizeof *dk);

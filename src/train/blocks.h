@@ -14,8 +14,8 @@ struct soothe__blocks;
 enum soothe_status soothe__blocks_new(struct soothe__blocks **b, const struct soothe__train_shape *shape,
                                       int32_t max_tokens, bool bf16, struct soothe__gemm *gemm,
                                       const uint16_t *embedding, struct soothe_error *err);
-void   soothe__blocks_free(struct soothe__blocks *b);
-size_t soothe__blocks_memory(const struct soothe__blocks *b);
+void               soothe__blocks_free(struct soothe__blocks *b);
+size_t             soothe__blocks_memory(const struct soothe__blocks *b);
 
 /* Final states (n_tokens, d_cal), owned by b until the next call. parameters as of this moment are
  * converted to the operand type. */

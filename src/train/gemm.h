@@ -22,8 +22,8 @@ enum soothe_status soothe__gemm_run(struct soothe__gemm *g, bool a_transposed, b
                                     struct soothe_error *err);
 
 /* Packs op(B) (k, n) for products with m rows at a time. */
-enum soothe_status soothe__gemm_pack(struct soothe__packed **packed, struct soothe__gemm *g, bool b_transposed, int64_t m,
-                                     int64_t n, int64_t k, const void *b, struct soothe_error *err);
+enum soothe_status soothe__gemm_pack(struct soothe__packed **packed, struct soothe__gemm *g, bool b_transposed,
+                                     int64_t m, int64_t n, int64_t k, const void *b, struct soothe_error *err);
 void               soothe__packed_free(struct soothe__packed *packed);
 size_t             soothe__packed_bytes(const struct soothe__packed *packed);
 /* C (m, n) = A (m, k) op(B). */

@@ -12,10 +12,14 @@ enum { SHAPES_MAX = 512 };
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t layout;
-static void layout_free(layout l) { dnnl_memory_desc_destroy(l); }
+static void                layout_free(layout l) {
+                   dnnl_memory_desc_destroy(l);
+}
 #else
 typedef dnnl_memory_desc_t *layout;
-static void layout_free(layout l) { free(l); }
+static void                 layout_free(layout l) {
+                    free(l);
+}
 #endif
 
 struct product {
@@ -39,8 +43,9 @@ struct soothe__packed {
 };
 
 static enum soothe_status failed(dnnl_status_t status, const char *what, struct soothe_error *err) {
-    return status == dnnl_out_of_memory ? soothe__fail(err, SOOTHE_E_MEMORY, "out of memory: oneDNN cannot %s", what)
-                                        : soothe__fail(err, SOOTHE_E_ENGINE, "oneDNN cannot %s (status %d)", what, (int)status);
+    return status == dnnl_out_of_memory
+               ? soothe__fail(err, SOOTHE_E_MEMORY, "out of memory: oneDNN cannot %s", what)
+               : soothe__fail(err, SOOTHE_E_ENGINE, "oneDNN cannot %s (status %d)", what, (int)status);
 }
 
 /* ---- the two versions of the interface ---------------------------------------------------------- */
@@ -119,13 +124,13 @@ static dnnl_status_t make_attributes(dnnl_primitive_attr_t *attr, bool accumulat
 /* Fills p's primitive and memories; with free_b the right factor's layout is oneDNN's choice, its
  * memory allocated here. */
 static dnnl_status_t product_make(struct soothe__gemm *g, struct product *p, bool free_b) {
-    const dnnl_data_type_t type         = g->bf16 ? dnnl_bf16 : dnnl_f32;
-    const dnnl_dims_t      a_strides    = {p->a_transposed ? 1 : p->k, p->a_transposed ? p->m : 1};
-    const dnnl_dims_t      b_strides    = {p->b_transposed ? 1 : p->n, p->b_transposed ? p->k : 1};
-    const dnnl_dims_t      c_strides    = {p->n, 1};
-    dnnl_primitive_attr_t  attr         = NULL;
-    dnnl_primitive_desc_t  pd           = NULL;
-    layout                 a = layout_new(p->m, p->k, a_strides, type), b = layout_new(p->k, p->n, free_b ? NULL : b_strides, type),
+    const dnnl_data_type_t type      = g->bf16 ? dnnl_bf16 : dnnl_f32;
+    const dnnl_dims_t      a_strides = {p->a_transposed ? 1 : p->k, p->a_transposed ? p->m : 1};
+    const dnnl_dims_t      b_strides = {p->b_transposed ? 1 : p->n, p->b_transposed ? p->k : 1};
+    const dnnl_dims_t      c_strides = {p->n, 1};
+    dnnl_primitive_attr_t  attr      = NULL;
+    dnnl_primitive_desc_t  pd        = NULL;
+    layout a = layout_new(p->m, p->k, a_strides, type), b = layout_new(p->k, p->n, free_b ? NULL : b_strides, type),
            c             = layout_new(p->m, p->n, c_strides, dnnl_f32);
     dnnl_status_t status = a && b && c ? make_attributes(&attr, p->accumulate) : dnnl_out_of_memory;
     if (status == dnnl_success) {
@@ -247,10 +252,10 @@ void soothe__gemm_free(struct soothe__gemm *g) {
 enum soothe_status soothe__gemm_run(struct soothe__gemm *g, bool a_transposed, bool b_transposed, int64_t m, int64_t n,
                                     int64_t k, const void *a, const void *b, float *c, bool accumulate,
                                     struct soothe_error *err) {
-    const struct product wanted = {.a_transposed = a_transposed, .b_transposed = b_transposed, .accumulate = accumulate,
-                                   .m = m, .n = n, .k = k};
-    dnnl_status_t        status = dnnl_success;
-    struct product      *p      = find_product(g, &wanted, &status);
+    const struct product wanted = {
+        .a_transposed = a_transposed, .b_transposed = b_transposed, .accumulate = accumulate, .m = m, .n = n, .k = k};
+    dnnl_status_t   status = dnnl_success;
+    struct product *p      = find_product(g, &wanted, &status);
     if (p) {
         status = execute(g, p, a, b, c);
     }
@@ -272,7 +277,7 @@ enum soothe_status soothe__gemm_pack(struct soothe__packed **out, struct soothe_
     dnnl_status_t status = product_make(g, &packed->product, true);
     if (status == dnnl_success) {
         const dnnl_dims_t strides = {b_transposed ? 1 : n, b_transposed ? k : 1};
-        void         *handle;
+        void             *handle;
         memcpy(&handle, &b, sizeof handle);
         given  = layout_new(k, n, strides, g->bf16 ? dnnl_bf16 : dnnl_f32);
         status = given ? dnnl_memory_create(&plain, given, g->engine, handle) : dnnl_out_of_memory;

@@ -10,8 +10,8 @@ static float operand(bool bf16, const void *x, int64_t i) {
     return bf16 ? soothe__f32_from_bf16(((const uint16_t *)x)[i]) : ((const float *)x)[i];
 }
 
-void soothe__gemm_reference(bool bf16, bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k,
-                            const void *a, const void *b, float *c, bool accumulate) {
+void        soothe__gemm_reference(bool bf16, bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k,
+                                   const void *a, const void *b, float *c, bool accumulate) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < m; i++) {
         for (int64_t j = 0; j < n; j++) {
@@ -62,8 +62,8 @@ enum soothe_status soothe__gemm_run(struct soothe__gemm *g, bool a_transposed, b
     return SOOTHE_OK;
 }
 
-enum soothe_status soothe__gemm_pack(struct soothe__packed **packed, struct soothe__gemm *g, bool b_transposed, int64_t m,
-                                     int64_t n, int64_t k, const void *b, struct soothe_error *err) {
+enum soothe_status soothe__gemm_pack(struct soothe__packed **packed, struct soothe__gemm *g, bool b_transposed,
+                                     int64_t m, int64_t n, int64_t k, const void *b, struct soothe_error *err) {
     (void)g;
     *packed = soothe__calloc(1, sizeof **packed);
     if (!*packed) {
@@ -82,8 +82,8 @@ size_t soothe__packed_bytes(const struct soothe__packed *packed) {
     return 0;
 }
 
-enum soothe_status soothe__gemm_run_packed(struct soothe__gemm *g, const struct soothe__packed *p, const void *a, float *c,
-                                           struct soothe_error *err) {
+enum soothe_status soothe__gemm_run_packed(struct soothe__gemm *g, const struct soothe__packed *p, const void *a,
+                                           float *c, struct soothe_error *err) {
     return soothe__gemm_run(g, false, p->transposed, p->m, p->n, p->k, a, p->b, c, false, err);
 }
 

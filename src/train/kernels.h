@@ -18,8 +18,8 @@ void  soothe__exp_shifted(float *out, const float *z, float top, size_t n);
 /* out_bf16 or out_f32 (the other NULL) = exp(z - log_sum): a softmax whose log of the sum is known. */
 void soothe__softmax(uint16_t *out_bf16, float *out_f32, const float *z, float log_sum, size_t n);
 /* The same for p_f - p_t; returns KL(p_t || p_f) = sum p_t (log p_t - log p_f). */
-double soothe__softmax_difference(uint16_t *out_bf16, float *out_f32, const float *z_f, float log_sum_f, const float *z_t,
-                                  float log_sum_t, size_t n);
+double soothe__softmax_difference(uint16_t *out_bf16, float *out_f32, const float *z_f, float log_sum_f,
+                                  const float *z_t, float log_sum_t, size_t n);
 
 void soothe__to_bf16(uint16_t *out, const float *x, size_t n);
 void soothe__from_bf16(float *out, const uint16_t *x, size_t n);

@@ -33,13 +33,13 @@ enum soothe__precision { SOOTHE__PRECISION_AUTO, SOOTHE__PRECISION_BF16, SOOTHE_
 
 struct soothe__train_options {
     enum soothe__objective objective;
-    enum soothe__precision precision; /* of matrix products; sums, weights and moments are always F32 */
-    int32_t n_threads;                /* 0: all */
-    int32_t max_tokens, max_rows;     /* T and R of the largest batch */
-    bool    a, b, bias;               /* which fusion parameters exist (preference) */
-    bool    freeze_blocks;
-    float   kappa, lambda;            /* .2, .3 */
-    float   weight_decay, clip;       /* decoupled, on matrices; global norm, 0: none */
+    enum soothe__precision precision;            /* of matrix products; sums, weights and moments are always F32 */
+    int32_t                n_threads;            /* 0: all */
+    int32_t                max_tokens, max_rows; /* T and R of the largest batch */
+    bool                   a, b, bias;           /* which fusion parameters exist (preference) */
+    bool                   freeze_blocks;
+    float                  kappa, lambda;      /* .2, .3 */
+    float                  weight_decay, clip; /* decoupled, on matrices; global norm, 0: none */
 };
 struct soothe__train_options soothe__train_options_default(void);
 
@@ -61,7 +61,7 @@ struct soothe__train_core;
 enum soothe_status soothe__train_core_new(struct soothe__train_core **core, const struct soothe__train_shape *shape,
                                           const struct soothe__train_options *options, const uint16_t *embedding,
                                           const uint16_t *head, struct soothe_error *err);
-void   soothe__train_core_free(struct soothe__train_core *core);
+void               soothe__train_core_free(struct soothe__train_core *core);
 size_t soothe__train_core_memory(const struct soothe__train_core *core); /* bytes held, without embedding and head */
 bool   soothe__train_core_is_bf16(const struct soothe__train_core *core);
 
@@ -80,7 +80,7 @@ struct soothe__train_row {
     int32_t               next;     /* the token whose probability counts */
     enum soothe__row_kind kind;     /* paper: any; preference: CHOSEN or REJECTED of i_pair, KL, or PLAIN (evaluation
                                        of log p only) */
-    int32_t               i_pair;
+    int32_t i_pair;
 };
 
 struct soothe__train_batch {
@@ -90,7 +90,7 @@ struct soothe__train_batch {
     const int32_t                  *text_start; /* n_texts + 1 */
     int32_t                         n_rows;
     const struct soothe__train_row *rows;
-    const uint16_t                 *h_t;   /* (n_rows, d_tgt) bf16: the target's state at each row; preference only */
+    const uint16_t                 *h_t;     /* (n_rows, d_tgt) bf16: the target's state at each row; preference only */
     const float                    *log_p_t; /* (n_rows) log p_t(next); NULL: computed from h_t and the head */
     int32_t                         n_pairs;
 };
@@ -111,8 +111,8 @@ enum soothe_status soothe__train_step(struct soothe__train_core *core, const str
                                       struct soothe_error *err);
 /* Forward only. log_p_f, log_p_t, kl: (n_rows), each may be NULL; kl and log_p_t need the preference objective. */
 enum soothe_status soothe__train_evaluate(struct soothe__train_core *core, const struct soothe__train_batch *batch,
-                                          float *log_p_f, float *log_p_t, float *kl, struct soothe__train_result *result,
-                                          struct soothe_error *err);
+                                          float *log_p_f, float *log_p_t, float *kl,
+                                          struct soothe__train_result *result, struct soothe_error *err);
 
 uint16_t soothe__bf16_from_f32(float x); /* to nearest even */
 float    soothe__f32_from_bf16(uint16_t x);
