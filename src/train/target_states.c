@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The target's final states of the training texts, computed once each and kept as bf16. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/training_data.h"
+
+enum { GROUP_TOKENS = 512, GROUP_TEXTS = 32 };
+
+struct kept {         /* where a text's rows are */
+    uint16_t *rows;   /* in memory, or NULL: */
+    int64_t   offset; /* in the file, -1: nowhere yet */
+};
+
+struct soothe__target_states {
+    const struct soothe__corpus *corpus;
+    struct soothe_session       *session;
+    int32_t                      d;
+    struct kept                 *kept;     /* per text */
+    uint32_t                    *group_of; /* per text */
+    uint32_t                    *members;  /* the groups' texts, one group after the other */
+    uint32_t                    *starts;   /* (n_groups + 1) into members */
+    size_t                       n_groups, n_members;
+    int32_t                      n_tokens_max; /* of a group */
+    size_t                       memory_bound, memory_used;
+    FILE                        *file;
+    int64_t                      file_size;
+    struct llama_batch           batch;
+    uint16_t                    *scratch; /* rows of one text */
+};
+
+static size_t n_rows(const struct soothe__text *t) {
+    return (size_t)(t->n_tokens - t->first);
+}
+
+/* ---- groups ------------------------------------------------------------------------------------- */
+
+static const uint32_t NO_GROUP = UINT32_MAX;
+
+static void put_in_group(struct soothe__target_states *t, uint32_t i_text, bool alone, int32_t *tokens_in_group) {
+    const struct soothe__text *text = &t->corpus->texts[i_text];
+    if (!text->tokens || text->n_tokens <= text->first || t->group_of[i_text] != NO_GROUP)
+        return;
+    const uint32_t start = t->n_groups ? t->starts[t->n_groups - 1] : 0;
+    if (t->n_groups == 0 || alone || *tokens_in_group + text->n_tokens > GROUP_TOKENS ||
+        t->n_members - start >= GROUP_TEXTS) {
+        t->starts[t->n_groups++] = (uint32_t)t->n_members;
+        *tokens_in_group         = 0;
+    }
+    *tokens_in_group += text->n_tokens;
+    if (*tokens_in_group > t->n_tokens_max)
+        t->n_tokens_max = *tokens_in_group;
+    t->group_of[i_text]        = (uint32_t)t->n_groups - 1;
+    t->members[t->n_members++] = i_text;
+    t->starts[t->n_groups]     = (uint32_t)t->n_members;
+}
+
+/* Fixed once for all: the engine's rounding depends on a text's neighbours in the batch. */
+static enum soothe_status make_groups(struct soothe__target_states *t, const uint32_t *order, size_t n_order,
+                                      bool alone, struct soothe_error *err) {
+    const size_t n = t->corpus->n_texts;
+    t->group_of    = soothe__calloc(n + 1, sizeof *t->group_of);
+    t->members     = soothe__calloc(n + 1, sizeof *t->members);
+    t->starts      = soothe__calloc(n + 2, sizeof *t->starts);
+    t->kept        = soothe__calloc(n + 1, sizeof *t->kept);
+    if (!t->group_of || !t->members || !t->starts || !t->kept)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the states of %zu texts", n);
+    for (size_t i = 0; i < n; i++) {
+        t->group_of[i]    = NO_GROUP;
+        t->kept[i].offset = -1;
+    }
+    int32_t tokens = 0;
+    for (size_t i = 0; i < n_order; i++)
+        put_in_group(t, order[i], alone, &tokens);
+    for (size_t i = 0; i < n; i++)
+        put_in_group(t, (uint32_t)i, alone, &tokens);
+    return SOOTHE_OK;
+}
+
+/* ---- making ------------------------------------------------------------------------------------- */
+
+static enum soothe_status open_session(struct soothe__target_states *t, struct llama_model *model, int32_t n_threads,
+                                       struct soothe_error *err) {
+    struct soothe_session_params p = soothe_session_params_default();
+    const int32_t                n = t->n_tokens_max > 32 ? t->n_tokens_max : 32;
+    p.context.n_ctx = p.context.n_batch = p.context.n_ubatch = (uint32_t)n;
+    p.context.n_seq_max                                      = GROUP_TEXTS;
+    if (n_threads > 0)
+        p.context.n_threads = p.context.n_threads_batch = n_threads;
+    enum soothe_status status = soothe_session_new(&t->session, model, NULL, &p, err);
+    if (!status)
+        soothe_session_capture(t->session, true);
+    return status;
+}
+
+enum soothe_status soothe__target_states_new(struct soothe__target_states **out, struct llama_model *model,
+                                             const struct soothe__corpus *corpus, const uint32_t *order, size_t n_order,
+                                             int32_t n_threads, size_t memory_bound, struct soothe_error *err) {
+    *out                            = NULL;
+    struct soothe__target_states *t = soothe__calloc(1, sizeof *t);
+    if (!t)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the target's states");
+    t->corpus       = corpus;
+    t->d            = llama_model_n_embd(model);
+    t->memory_bound = memory_bound;
+    /* Recurrent and hybrid models reorder the rows of a batch with several sequences. */
+    const bool         alone  = llama_model_is_recurrent(model) || llama_model_is_hybrid(model);
+    enum soothe_status status = make_groups(t, order, n_order, alone, err);
+    if (!status)
+        status = open_session(t, model, n_threads, err);
+    if (!status) {
+        t->batch = llama_batch_init(t->n_tokens_max > 0 ? t->n_tokens_max : 1, 0, 1);
+        t->scratch =
+            soothe__calloc((size_t)(t->n_tokens_max > 0 ? t->n_tokens_max : 1) * (size_t)t->d, sizeof *t->scratch);
+        if (!t->batch.token || !t->scratch)
+            status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the target's states");
+    }
+    if (status)
+        soothe__target_states_free(t);
+    else
+        *out = t;
+    return status;
+}
+
+void soothe__target_states_free(struct soothe__target_states *t) {
+    if (!t)
+        return;
+    for (size_t i = 0; t->kept && i < t->corpus->n_texts; i++)
+        free(t->kept[i].rows);
+    if (t->batch.token)
+        llama_batch_free(t->batch);
+    if (t->file)
+        fclose(t->file);
+    soothe_session_free(t->session);
+    free(t->kept);
+    free(t->group_of);
+    free(t->members);
+    free(t->starts);
+    free(t->scratch);
+    free(t);
+}
+
+int32_t soothe__target_states_width(const struct soothe__target_states *t) {
+    return t->d;
+}
+
+/* ---- keeping ------------------------------------------------------------------------------------- */
+
+static enum soothe_status file_failed(struct soothe_error *err) {
+    return soothe__fail(err, SOOTHE_E_IO,
+                        "cannot keep the target's states in a temporary file: %s (a larger --cache keeps "
+                        "more of them in memory)",
+                        strerror(errno ? errno : EIO));
+}
+
+static enum soothe_status keep_in_file(struct soothe__target_states *t, struct kept *kept, size_t n,
+                                       struct soothe_error *err) {
+    errno = 0;
+    if (!t->file)
+        t->file = tmpfile();
+    if (!t->file || fseeko(t->file, t->file_size, SEEK_SET) != 0 ||
+        fwrite(t->scratch, sizeof(uint16_t), n, t->file) != n)
+        return file_failed(err);
+    kept->offset = t->file_size;
+    t->file_size += (int64_t)(n * sizeof(uint16_t));
+    return SOOTHE_OK;
+}
+
+/* Keeps the rows of one text, which are taken from states (f32). */
+static enum soothe_status keep(struct soothe__target_states *t, uint32_t i_text, const float *states,
+                               struct soothe_error *err) {
+    const size_t n    = n_rows(&t->corpus->texts[i_text]) * (size_t)t->d;
+    struct kept *kept = &t->kept[i_text];
+    ggml_fp32_to_bf16_row(states, (ggml_bf16_t *)t->scratch, (int64_t)n);
+    if (t->memory_used + n * sizeof(uint16_t) > t->memory_bound)
+        return keep_in_file(t, kept, n, err);
+    kept->rows = soothe__calloc(n, sizeof *kept->rows);
+    if (!kept->rows)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the target's states");
+    memcpy(kept->rows, t->scratch, n * sizeof *kept->rows);
+    t->memory_used += n * sizeof *kept->rows;
+    return SOOTHE_OK;
+}
+
+/* ---- computing ------------------------------------------------------------------------------------ */
+
+static void add_to_batch(struct llama_batch *b, const struct soothe__text *text, llama_seq_id seq) {
+    /* The last token predicts nothing that counts, so it is left out. */
+    for (int32_t i = 0; i + 1 < text->n_tokens; i++) {
+        const int32_t k = b->n_tokens++;
+        b->token[k]     = text->tokens[i];
+        b->pos[k]       = i;
+        b->n_seq_id[k]  = 1;
+        b->seq_id[k][0] = seq;
+        b->logits[k]    = i >= text->first - 1;
+    }
+}
+
+static enum soothe_status compute_group(struct soothe__target_states *t, uint32_t group, struct soothe_error *err) {
+    t->batch.n_tokens = 0;
+    size_t total      = 0;
+    for (uint32_t k = t->starts[group]; k < t->starts[group + 1]; k++) {
+        const struct soothe__text *text = &t->corpus->texts[t->members[k]];
+        add_to_batch(&t->batch, text, (llama_seq_id)(k - t->starts[group]));
+        total += n_rows(text);
+    }
+    soothe_clear(t->session);
+    enum soothe_status status = soothe_decode(t->session, t->batch, err);
+    if (status)
+        return status;
+    int32_t      n = 0, d = 0;
+    const float *states = soothe_session_states(t->session, SOOTHE_STATE_TARGET, &n, &d);
+    if (!states || (size_t)n != total || d != t->d)
+        return soothe__fail(err, SOOTHE_E_ENGINE,
+                            "the target gave %d states of width %d where %zu of width %d were asked for", n, d, total,
+                            t->d);
+    for (uint32_t k = t->starts[group]; k < t->starts[group + 1] && !status; k++) {
+        const uint32_t i_text = t->members[k];
+        status                = keep(t, i_text, states, err);
+        states += n_rows(&t->corpus->texts[i_text]) * (size_t)t->d;
+    }
+    return status;
+}
+
+static enum soothe_status read_kept(const struct soothe__target_states *t, const struct kept *kept, size_t n,
+                                    uint16_t *out, struct soothe_error *err) {
+    if (kept->rows) {
+        memcpy(out, kept->rows, n * sizeof *out);
+        return SOOTHE_OK;
+    }
+    errno = 0;
+    if (fseeko(t->file, kept->offset, SEEK_SET) != 0 || fread(out, sizeof *out, n, t->file) != n)
+        return file_failed(err);
+    return SOOTHE_OK;
+}
+
+enum soothe_status soothe__target_states_get(struct soothe__target_states *t, const uint32_t *i_texts, size_t n,
+                                             uint16_t *out, struct soothe_error *err) {
+    enum soothe_status status = SOOTHE_OK;
+    for (size_t i = 0; i < n && !status; i++) {
+        const struct kept *kept = &t->kept[i_texts[i]];
+        if (t->group_of[i_texts[i]] == NO_GROUP)
+            return soothe__fail(err, SOOTHE_E_ARGUMENT, "text %u was not tokenised", i_texts[i]);
+        if (!kept->rows && kept->offset < 0)
+            status = compute_group(t, t->group_of[i_texts[i]], err);
+        const size_t size = n_rows(&t->corpus->texts[i_texts[i]]) * (size_t)t->d;
+        if (!status)
+            status = read_kept(t, kept, size, out, err);
+        out += size;
+    }
+    return status;
+}

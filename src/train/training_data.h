@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What training reads: JSON lines in, tokens and pairs of texts out, and the target's states of
+ * those texts, computed once. */
+#ifndef SOOTHE_TRAINING_DATA_H
+#define SOOTHE_TRAINING_DATA_H
+
+#include "base/base.h"
+
+/* ---- texts and pairs: pairs.c ------------------------------------------------------------------ */
+
+/* A prompt and its completion. Equal texts are kept once. */
+struct soothe__text {
+    char    *prompt, *completion; /* UTF-8 */
+    int32_t *tokens;              /* NULL before soothe__corpus_tokenize */
+    int32_t  n_tokens, first;     /* tokens first … n_tokens-1 count; first >= 1 */
+};
+
+struct soothe__pair {
+    uint32_t i_chosen, i_rejected;
+}; /* both after the same prompt */
+
+struct soothe__source {
+    char  *path;
+    char   sha256[65];
+    size_t n_lines;
+}; /* hash of the unpacked bytes */
+
+/* A collection of texts: pairs of them, and single ones ("clean" texts). */
+struct soothe__corpus {
+    struct soothe__text   *texts;
+    size_t                 n_texts, capacity;
+    struct soothe__pair   *pairs;
+    size_t                 n_pairs, pairs_capacity;
+    uint32_t              *singles;
+    size_t                 n_singles, singles_capacity;
+    struct soothe__source *sources;
+    size_t                 n_sources;
+    size_t                 n_bad, n_repeated; /* lines left out */
+    char                   first_bad[256];    /* why, of the first bad one */
+    uint32_t              *table;             /* open addressing over texts; index + 1 */
+    size_t                 table_size;
+};
+
+void soothe__corpus_init(struct soothe__corpus *c);
+void soothe__corpus_free(struct soothe__corpus *c); /* also of a zeroed one */
+
+/* Adds the lines of a file, plain or compressed by xz, gzip, zstd or bzip2:
+ *   {"prompt": "…", "chosen": "…", "rejected": "…"}   a pair
+ *   {"prompt": "…", "completion": "…"} or {"text": "…"}   a single text
+ * Lines of no such form, invalid UTF-8, an empty or equal completion, a text over 1 MiB: counted in
+ * n_bad; an exact repetition: in n_repeated.
+ * errors  SOOTHE_E_IO; SOOTHE_E_FORMAT damaged archive, or not one good line (the first reason is told) */
+enum soothe_status soothe__corpus_read(struct soothe__corpus *c, const char *path, struct soothe_error *err);
+
+/* Adds one; equal texts are kept once, repeated pairs and singles stay repeated. */
+enum soothe_status soothe__corpus_add_single(struct soothe__corpus *c, const char *prompt, const char *completion,
+                                             struct soothe_error *err);
+enum soothe_status soothe__corpus_add_pair(struct soothe__corpus *c, const char *prompt, const char *chosen,
+                                           const char *rejected, struct soothe_error *err);
+
+/* Moves about fraction of the pairs and singles of from to the empty corpus out. All with the same prompt
+ * go to the same side (singles and pairs without a prompt: with the same completion), chosen by hash, so
+ * that the choice depends on neither the order nor the number of the others. */
+enum soothe_status soothe__corpus_split(struct soothe__corpus *out, struct soothe__corpus *from, double fraction,
+                                        uint64_t seed, struct soothe_error *err);
+
+/* Removes from c the pairs and singles that have a text or a non-empty prompt in common with other. */
+enum soothe_status soothe__corpus_remove_shared(struct soothe__corpus *c, const struct soothe__corpus *other,
+                                                size_t *n_removed, struct soothe_error *err);
+
+/* Tokens of all texts that a pair or a single uses. Too long ones keep the first tokens of the completion
+ * (three quarters of n_max at most, more where the prompt is shorter) and the last of the prompt.
+ * Pairs and singles whose completion gives no token to predict are removed; *n_removed counts them. */
+struct llama_vocab;
+enum soothe_status soothe__corpus_tokenize(struct soothe__corpus *c, const struct llama_vocab *vocab, int32_t n_max,
+                                           size_t *n_removed, struct soothe_error *err);
+
+/* The i-th index of an endless series that runs through 0 … n-1 in a new order each round. */
+struct soothe__series {
+    uint64_t  seed, stream;
+    uint32_t  n;
+    uint64_t  round;
+    uint32_t *order;
+};
+enum soothe_status soothe__series_init(struct soothe__series *s, size_t n, uint64_t seed, uint64_t stream,
+                                       struct soothe_error *err);
+void               soothe__series_free(struct soothe__series *s);
+uint32_t           soothe__series_at(struct soothe__series *s, uint64_t i);
+
+/* ---- JSON lines: json_lines.c -------------------------------------------------------------------- */
+
+/* Lines of a plain or compressed file, one at a time. */
+struct soothe__lines;
+enum soothe_status soothe__lines_open(struct soothe__lines **lines, const char *path, struct soothe_error *err);
+/* The next line, zero-terminated, without its end, valid until the next call; *line is NULL at the end. A line
+ * over the limit is cut there and *too_long set. */
+enum soothe_status soothe__lines_next(struct soothe__lines *lines, char **line, size_t *size, bool *too_long,
+                                      struct soothe_error *err);
+/* Closes (NULL is fine); hex may be NULL, else the hash of all bytes read so far, unpacked. */
+void soothe__lines_close(struct soothe__lines *lines, char hex[65]);
+
+/* ---- the target's states: target_states.c -------------------------------------------------------- */
+
+/* Final states h_t of the target that predict the counted tokens of a text: one row per token
+ * first … n_tokens-1. The target runs once per text; rows are kept as bf16, in memory up to a bound
+ * and in a temporary file beyond it. */
+struct soothe__target_states;
+struct llama_model;
+
+/* model and corpus must outlive it.
+ * order         texts in the order in which they will be asked for; neighbours run in one batch. May be short
+ * memory_bound  in bytes */
+enum soothe_status soothe__target_states_new(struct soothe__target_states **t, struct llama_model *model,
+                                             const struct soothe__corpus *corpus, const uint32_t *order, size_t n_order,
+                                             int32_t n_threads, size_t memory_bound, struct soothe_error *err);
+void               soothe__target_states_free(struct soothe__target_states *t);
+int32_t            soothe__target_states_width(const struct soothe__target_states *t);
+
+/* Rows of the texts i_texts[0 … n) one after the other into out, (rows, d_tgt) bf16; missing ones are
+ * computed. A text's states do not depend on what was asked for before: it always runs in the same
+ * company. */
+enum soothe_status soothe__target_states_get(struct soothe__target_states *t, const uint32_t *i_texts, size_t n,
+                                             uint16_t *out, struct soothe_error *err);
+
+#endif /* SOOTHE_TRAINING_DATA_H */
