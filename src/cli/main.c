@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * soothe: finds the command and hands over. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "llama.h"
+
+static const struct soothe__command *const COMMANDS[] = {
+    &soothe__command_pull,
+};
+enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
+
+static void print_commands(FILE *out) {
+    fputs("soothe " SOOTHE_VERSION ": makes a language model less toxic while it speaks\n\n"
+          "    soothe COMMAND [OPTIONS]        soothe help COMMAND shows a working example first\n\n",
+          out);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        fprintf(out, "    %-12s %s\n", COMMANDS[i]->name, COMMANDS[i]->summary);
+}
+
+static const struct soothe__command *find_command(const char *name) {
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (strcmp(COMMANDS[i]->name, name) == 0)
+            return COMMANDS[i];
+    return NULL;
+}
+
+static int run_command(const char *name, int argc, const char **argv) {
+    const struct soothe__command *command = find_command(name);
+    if (!command) {
+        fprintf(stderr, "soothe: there is no command \"%s\" (soothe help lists them)\n", name);
+        return SOOTHE__EXIT_MISUSE;
+    }
+    return soothe__finish_stdout(command->run(argc, argv));
+}
+
+/* "soothe help pull" is "soothe pull --help". */
+static int help(const char *name) {
+    if (name) {
+        const char *argv[] = {name, "--help", NULL};
+        return run_command(name, 2, argv);
+    }
+    print_commands(stdout);
+    return soothe__finish_stdout(SOOTHE__EXIT_DONE);
+}
+
+/* The engine's own messages: only what it calls an error, and only with SOOTHE_VERBOSE all of them. */
+static void on_engine_message(enum ggml_log_level level, const char *text, void *user) {
+    const bool *verbose = user;
+    if (*verbose || level == GGML_LOG_LEVEL_ERROR)
+        fputs(text, stderr);
+}
+
+int main(int argc, const char **argv) {
+    static bool verbose;
+    verbose = getenv("SOOTHE_VERBOSE") != NULL;
+    llama_log_set(on_engine_message, &verbose);
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of the write, not the end of the program */
+    if (argc < 2) {
+        print_commands(stderr);
+        return SOOTHE__EXIT_MISUSE;
+    }
+    const char *name = argv[1];
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
+        return help(argc > 2 ? argv[2] : NULL);
+    if (!strcmp(name, "--version") || !strcmp(name, "version")) {
+        puts("soothe " SOOTHE_VERSION);
+        return soothe__finish_stdout(SOOTHE__EXIT_DONE);
+    }
+    return run_command(name, argc - 1, argv + 1);
+}
