@@ -2,6 +2,7 @@
  * Lines of a file, plain or compressed, streamed by libarchive. */
 #include <archive.h>
 #include <archive_entry.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,11 +21,11 @@ struct soothe__lines {
     bool                   ended;
 };
 
+/* libarchive names its errors in a private header: EILSEQ a bad format, EINVAL no known one, -1 the rest. */
 static enum soothe_status archive_failed(const struct soothe__lines *l, struct soothe_error *err) {
     const char *why = archive_error_string(l->archive);
     const int   n   = archive_errno(l->archive);
-    return soothe__fail(err,
-                        n == ARCHIVE_ERRNO_FILE_FORMAT || n == ARCHIVE_ERRNO_PROGRAMMER ? SOOTHE_E_FORMAT : SOOTHE_E_IO,
+    return soothe__fail(err, n == EILSEQ || n == EINVAL || n == -1 ? SOOTHE_E_FORMAT : SOOTHE_E_IO,
                         "cannot read %s: %s", l->path, why ? why : "the file is damaged");
 }
 
