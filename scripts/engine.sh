@@ -11,9 +11,11 @@ package=llama-cpp-python
 version=0.3.36
 archive=llama_cpp_python-$version.tar.gz
 sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
+beside=\$ORIGIN # the engine's libraries find one another wherever they lie
+[ "$(uname)" = Darwin ] && beside=@loader_path
 flags="-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TESTS=OFF
  -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_CURL=OFF
- ${SOOTHE_ENGINE_FLAGS:-}"
+ -DCMAKE_INSTALL_RPATH=$beside ${SOOTHE_ENGINE_FLAGS:-}"
 
 say() { echo "soothe: $*" >&2; }
 
