@@ -10,7 +10,8 @@ enum { SOOTHE__ROWS_STEP = 64 }; /* token counts are padded to this, so that pro
 
 struct soothe__blocks;
 
-/* weights: the flat parameter array and its tensors, in the order that train_core.c lays them out. */
+/* Room for batches of max_tokens. The parameters are the blocks' tensors one after the other, then output_norm.
+ * gemm and embedding (V, d_cal) must outlive it. */
 enum soothe_status soothe__blocks_new(struct soothe__blocks **b, const struct soothe__train_shape *shape,
                                       int32_t max_tokens, bool bf16, struct soothe__gemm *gemm,
                                       const uint16_t *embedding, struct soothe_error *err);
@@ -22,9 +23,9 @@ size_t             soothe__blocks_memory(const struct soothe__blocks *b);
 enum soothe_status soothe__blocks_forward(struct soothe__blocks *b, const float *parameters,
                                           const struct soothe__train_batch *batch, const float **h_c,
                                           struct soothe_error *err);
-/* dh_c (n_tokens, d_cal) is overwritten. Gradients are added to the flat array. */
+/* For the gradient dh_c (n_tokens, d_cal) of the last forward's states. Gradients are added to the flat array. */
 enum soothe_status soothe__blocks_backward(struct soothe__blocks *b, const float *parameters,
-                                           const struct soothe__train_batch *batch, float *dh_c, float *gradients,
+                                           const struct soothe__train_batch *batch, const float *dh_c, float *gradients,
                                            struct soothe_error *err);
 
 /* Offsets of block tensors in the flat array. */

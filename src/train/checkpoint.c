@@ -10,11 +10,13 @@ static const char KEY_RUN[]  = "soothe.checkpoint.run_sha256";
 static const char KEY_STEP[] = "soothe.checkpoint.step";
 static const char KEY_HASH[] = "soothe.checkpoint.values_sha256";
 
-static void hash_arrays(char hex[65], const struct soothe__checkpoint *c) {
+/* Of the step and the arrays. */
+static void hash_values(char hex[65], const struct soothe__checkpoint *c, uint32_t step) {
     struct soothe__sha256 *h = soothe__sha256_new();
     hex[0]                   = '\0';
     if (!h)
         return;
+    soothe__sha256_add(h, &step, sizeof step);
     for (size_t i = 0; i < c->n_arrays; i++) {
         soothe__sha256_add(h, c->arrays[i].name, strlen(c->arrays[i].name) + 1);
         soothe__sha256_add(h, c->arrays[i].values, c->arrays[i].n * sizeof(float));
@@ -29,7 +31,7 @@ enum soothe_status soothe__checkpoint_save(const char *path, const struct soothe
     enum soothe_status       status = soothe__gguf_plan_new(&plan, c->n_arrays, err);
     if (status)
         return status;
-    hash_arrays(hex, c);
+    hash_values(hex, c, (uint32_t)c->step);
     gguf_set_val_str(plan.meta, "general.type", TYPE);
     gguf_set_val_str(plan.meta, "general.architecture", TYPE);
     gguf_set_val_str(plan.meta, KEY_RUN, c->run);
@@ -84,7 +86,7 @@ enum soothe_status soothe__checkpoint_load(const char *path, struct soothe__chec
     if (!status) {
         char        hex[65];
         const char *wanted = soothe__gguf_find_string(&g, KEY_HASH);
-        hash_arrays(hex, c);
+        hash_values(hex, c, step);
         if (!wanted || strcmp(wanted, hex) != 0)
             status = soothe__fail(err, SOOTHE_E_FORMAT, "checkpoint %s is damaged; delete it to begin again", path);
     }

@@ -32,9 +32,10 @@ struct soothe__gemm {
 };
 
 struct soothe__packed {
-    bool        transposed;
-    int64_t     m, n, k;
-    const void *b;
+    bool    transposed;
+    int64_t m, n, k;
+    size_t  size;
+    void   *b; /* a copy */
 };
 
 bool soothe__gemm_prefers_bf16(void) {
@@ -64,22 +65,29 @@ enum soothe_status soothe__gemm_run(struct soothe__gemm *g, bool a_transposed, b
 
 enum soothe_status soothe__gemm_pack(struct soothe__packed **packed, struct soothe__gemm *g, bool b_transposed,
                                      int64_t m, int64_t n, int64_t k, const void *b, struct soothe_error *err) {
-    (void)g;
-    *packed = soothe__calloc(1, sizeof **packed);
-    if (!*packed) {
+    const size_t size = (size_t)n * (size_t)k * (g->bf16 ? sizeof(uint16_t) : sizeof(float));
+    *packed           = soothe__calloc(1, sizeof **packed);
+    void *copy        = soothe__calloc(size, 1);
+    if (!*packed || !copy) {
+        free(*packed);
+        free(copy);
+        *packed = NULL;
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     }
-    **packed = (struct soothe__packed){b_transposed, m, n, k, b};
+    memcpy(copy, b, size);
+    **packed = (struct soothe__packed){b_transposed, m, n, k, size, copy};
     return SOOTHE_OK;
 }
 
 void soothe__packed_free(struct soothe__packed *packed) {
-    free(packed);
+    if (packed) {
+        free(packed->b);
+        free(packed);
+    }
 }
 
 size_t soothe__packed_bytes(const struct soothe__packed *packed) {
-    (void)packed;
-    return 0;
+    return packed->size;
 }
 
 enum soothe_status soothe__gemm_run_packed(struct soothe__gemm *g, const struct soothe__packed *p, const void *a,

@@ -24,9 +24,9 @@ static inline float exp_nonpositive(float x) {
     p             = p * r + 1.0f;
     p             = p * r + 1.0f;
     union {
-        int32_t i;
-        float   f;
-    } power = {.i = ((int32_t)n + 127) << 23};
+        uint32_t u;
+        float    f;
+    } power = {.u = ((uint32_t)(int32_t)n + 127u) << 23};
     return x <= -87.0f ? 0.0f : p * power.f;
 }
 

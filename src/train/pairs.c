@@ -320,7 +320,13 @@ enum soothe_status soothe__corpus_split(struct soothe__corpus *out, struct sooth
     return status;
 }
 
-/* Is a text of other, or a prompt of it, the same as t or its prompt? marks: a corpus of other's prompts. */
+/* Notes a text that other uses, and its prompt, in marks. */
+static bool mark(struct soothe__corpus *marks, const struct soothe__text *t) {
+    uint32_t unused;
+    return intern(marks, "", t->completion, &unused) && (!t->prompt[0] || intern(marks, t->prompt, "", &unused));
+}
+
+/* Is a text of other, or a prompt of it, the same as t or its prompt? */
 static bool is_shared(const struct soothe__text *t, const struct soothe__corpus *marks) {
     if (t->prompt[0] && marks->table[find_slot(marks, t->prompt, "")])
         return true;
@@ -330,13 +336,14 @@ static bool is_shared(const struct soothe__text *t, const struct soothe__corpus 
 enum soothe_status soothe__corpus_remove_shared(struct soothe__corpus *c, const struct soothe__corpus *other,
                                                 size_t *n_removed, struct soothe_error *err) {
     struct soothe__corpus marks = {0};
-    uint32_t              unused;
     size_t                n = 0, before = c->n_pairs + c->n_singles;
     bool                  ok = grow_table(&marks);
-    for (size_t i = 0; i < other->n_texts && ok; i++) {
-        const struct soothe__text *t = &other->texts[i];
-        ok = intern(&marks, "", t->completion, &unused) && (!t->prompt[0] || intern(&marks, t->prompt, "", &unused));
-    }
+    /* Not all texts of other: after a split it still holds those that went away. */
+    for (size_t i = 0; i < other->n_pairs && ok; i++)
+        ok = mark(&marks, &other->texts[other->pairs[i].i_chosen]) &&
+             mark(&marks, &other->texts[other->pairs[i].i_rejected]);
+    for (size_t i = 0; i < other->n_singles && ok; i++)
+        ok = mark(&marks, &other->texts[other->singles[i]]);
     if (!ok) {
         soothe__corpus_free(&marks);
         return no_memory(err);
@@ -363,9 +370,7 @@ enum soothe_status soothe__corpus_remove_shared(struct soothe__corpus *c, const 
 static void truncate_tokens(int32_t *tokens, int32_t *n, int32_t *first, int32_t n_max) {
     const int32_t n_prompt     = *first;
     int32_t       n_completion = *n - n_prompt;
-    if (*n <= n_max)
-        return;
-    const int32_t for_prompt = n_prompt < n_max / 4 ? n_prompt : n_max / 4;
+    const int32_t for_prompt   = n_prompt < n_max / 4 ? n_prompt : n_max / 4;
     if (n_completion > n_max - for_prompt)
         n_completion = n_max - for_prompt;
     const int32_t kept = n_max - n_completion < n_prompt ? n_max - n_completion : n_prompt;
@@ -374,15 +379,22 @@ static void truncate_tokens(int32_t *tokens, int32_t *n, int32_t *first, int32_t
     *n     = kept + n_completion;
 }
 
-static enum soothe_status tokenize_text(struct soothe__text *t, const struct llama_vocab *vocab, int32_t n_max,
-                                        struct soothe_error *err) {
+static enum soothe_status tokenize_text(struct soothe__corpus *c, struct soothe__text *t,
+                                        const struct llama_vocab *vocab, int32_t n_max, struct soothe_error *err) {
     if (t->tokens)
         return SOOTHE_OK;
     enum soothe_status status = soothe__tokenize_pair(&t->tokens, &t->n_tokens, &t->first, vocab, t->prompt,
                                                       strlen(t->prompt), t->completion, strlen(t->completion), err);
     if (status)
         return status;
-    truncate_tokens(t->tokens, &t->n_tokens, &t->first, n_max);
+    if (t->n_tokens > n_max) {
+        /* BOS stays in front: a model that was trained with it is lost without. */
+        const bool bos = t->first > 0 && llama_vocab_get_add_bos(vocab) && t->tokens[0] == llama_vocab_bos(vocab);
+        truncate_tokens(t->tokens, &t->n_tokens, &t->first, n_max);
+        if (bos && t->first > 0)
+            t->tokens[0] = llama_vocab_bos(vocab);
+        c->n_truncated++;
+    }
     if (t->first < 1)
         t->first = 1; /* nothing predicts the very first token */
     return SOOTHE_OK;
@@ -399,9 +411,9 @@ enum soothe_status soothe__corpus_tokenize(struct soothe__corpus *c, const struc
     enum soothe_status status = SOOTHE_OK;
     for (size_t i = 0; i < c->n_pairs && !status; i++) {
         struct soothe__text *chosen = &c->texts[c->pairs[i].i_chosen], *rejected = &c->texts[c->pairs[i].i_rejected];
-        status = tokenize_text(chosen, vocab, n_max, err);
+        status = tokenize_text(c, chosen, vocab, n_max, err);
         if (!status)
-            status = tokenize_text(rejected, vocab, n_max, err);
+            status = tokenize_text(c, rejected, vocab, n_max, err);
         if (!status && counts(chosen) && counts(rejected))
             c->pairs[n++] = c->pairs[i];
     }
@@ -411,7 +423,7 @@ enum soothe_status soothe__corpus_tokenize(struct soothe__corpus *c, const struc
     n          = 0;
     for (size_t i = 0; i < c->n_singles && !status; i++) {
         struct soothe__text *t = &c->texts[c->singles[i]];
-        status                 = tokenize_text(t, vocab, n_max, err);
+        status                 = tokenize_text(c, t, vocab, n_max, err);
         if (!status && counts(t))
             c->singles[n++] = c->singles[i];
     }

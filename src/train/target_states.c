@@ -172,6 +172,8 @@ static enum soothe_status keep(struct soothe__target_states *t, uint32_t i_text,
                                struct soothe_error *err) {
     const size_t n    = n_rows(&t->corpus->texts[i_text]) * (size_t)t->d;
     struct kept *kept = &t->kept[i_text];
+    if (kept->rows || kept->offset >= 0)
+        return SOOTHE_OK; /* its group is computed again after a failure half way */
     ggml_fp32_to_bf16_row(states, (ggml_bf16_t *)t->scratch, (int64_t)n);
     if (t->memory_used + n * sizeof(uint16_t) > t->memory_bound)
         return keep_in_file(t, kept, n, err);

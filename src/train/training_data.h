@@ -36,6 +36,7 @@ struct soothe__corpus {
     struct soothe__source *sources;
     size_t                 n_sources;
     size_t                 n_bad, n_repeated; /* lines left out */
+    size_t                 n_truncated;       /* texts that soothe__corpus_tokenize cut */
     char                   first_bad[256];    /* why, of the first bad one */
     uint32_t              *table;             /* open addressing over texts; index + 1 */
     size_t                 table_size;
@@ -69,7 +70,8 @@ enum soothe_status soothe__corpus_remove_shared(struct soothe__corpus *c, const 
                                                 size_t *n_removed, struct soothe_error *err);
 
 /* Tokens of all texts that a pair or a single uses. Too long ones keep the first tokens of the completion
- * (three quarters of n_max at most, more where the prompt is shorter) and the last of the prompt.
+ * (three quarters of n_max at most, more where the prompt is shorter) and the last of the prompt, with BOS before
+ * it where there was one. n_max >= 4.
  * Pairs and singles whose completion gives no token to predict are removed; *n_removed counts them. */
 struct llama_vocab;
 enum soothe_status soothe__corpus_tokenize(struct soothe__corpus *c, const struct llama_vocab *vocab, int32_t n_max,

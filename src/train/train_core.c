@@ -1,0 +1,646 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One step of training: blocks, fusion, head, the objective and its gradients, AdamW. */
+#include "train/train_core.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "train/blocks.h"
+#include "train/head.h"
+#include "train/kernels.h"
+
+static const float BETA1 = 0.9f, BETA2 = 0.95f, EPSILON = 1e-8f;
+
+enum { PIECE = 1 << 14 }; /* parameters that one thread sums or updates at a time: fixed, so that sums are */
+
+struct soothe__train_core {
+    struct soothe__train_shape   shape;
+    struct soothe__train_options options;
+    struct soothe__gemm         *gemm;
+    struct soothe__blocks       *blocks; /* NULL without */
+    struct soothe__head         *head;
+    bool                         bf16;
+    struct soothe__train_tensor *tensors;
+    size_t                       n_tensors, n_parameters, fusion_from; /* A, B, bias begin there */
+    float                       *parameters, *gradients, *moments[2];
+    double                      *sums; /* per piece */
+    int64_t                      n_updates;
+    size_t                       a, b, bias; /* offsets */
+
+    /* per row of the batch; R padded to SOOTHE__HEAD_ROWS */
+    float   *h_f, *g, *dh_c_rows;                   /* (R, d_tgt) twice, (R, d_cal) */
+    void    *h_c_operand, *h_t_operand, *h_operand; /* operands */
+    int32_t *next;
+    bool    *diverge, *needs_log_p_t;
+    float   *log_p, *log_p_t, *kl, *scale;
+    double  *margins; /* (max_rows) S(y+) - S(y-) of each pair */
+    float   *dh_c;    /* (T, d_cal) */
+    size_t   memory;
+};
+
+struct soothe__train_options soothe__train_options_default(void) {
+    return (struct soothe__train_options){.objective  = SOOTHE__PREFERENCE,
+                                          .max_tokens = 2048,
+                                          .max_rows   = 1024,
+                                          .a          = true,
+                                          .kappa      = 0.2f,
+                                          .lambda     = 0.3f,
+                                          .clip       = 1.0f};
+}
+
+uint16_t soothe__bf16_from_f32(float x) {
+    uint16_t out;
+    soothe__to_bf16(&out, &x, 1);
+    return out;
+}
+
+float soothe__f32_from_bf16(uint16_t x) {
+    float out;
+    soothe__from_bf16(&out, &x, 1);
+    return out;
+}
+
+/* ---- layout ------------------------------------------------------------------------------------------- */
+
+static void emit(void *user, const char *name, int32_t n_out, int32_t n_in) {
+    struct soothe__train_core         *core = user;
+    const struct soothe__train_tensor *last = core->n_tensors ? &core->tensors[core->n_tensors - 1] : NULL;
+    struct soothe__train_tensor       *t    = &core->tensors[core->n_tensors++];
+    snprintf(t->name, sizeof t->name, "%s", name);
+    t->offset    = last ? last->offset + last->n : 0;
+    t->n         = (size_t)n_out * (size_t)n_in;
+    t->n_out     = n_out;
+    t->n_in      = n_in;
+    t->fusion    = strncmp(name, "soothe.", 7) == 0;
+    t->trainable = t->fusion || !core->options.freeze_blocks;
+}
+
+static size_t emit_fusion(struct soothe__train_core *core, size_t *at, const char *name, int32_t n_out, int32_t n_in) {
+    const size_t offset = *at;
+    emit(core, name, n_out, n_in);
+    *at += (size_t)n_out * (size_t)n_in;
+    return offset;
+}
+
+static enum soothe_status lay_out(struct soothe__train_core *core, struct soothe_error *err) {
+    const struct soothe__train_shape *s = &core->shape;
+    core->tensors                       = soothe__calloc(12 * (size_t)s->n_blocks + 4, sizeof *core->tensors);
+    if (!core->tensors)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
+    size_t at = 0;
+    for (int32_t i = 0; i < s->n_blocks; i++)
+        soothe__block_layout(s, i, &at, emit, core);
+    if (s->n_blocks > 0) {
+        emit(core, "output_norm.weight", 1, s->d_cal);
+        at += (size_t)s->d_cal;
+    }
+    core->fusion_from = at;
+    if (core->options.objective == SOOTHE__PREFERENCE) {
+        if (core->options.a && s->n_blocks > 0)
+            core->a = emit_fusion(core, &at, "soothe.a.weight", s->d_cal, s->d_tgt);
+        if (core->options.b)
+            core->b = emit_fusion(core, &at, "soothe.b.weight", s->d_tgt, s->d_tgt);
+        if (core->options.bias)
+            core->bias = emit_fusion(core, &at, "soothe.bias", 1, s->d_tgt);
+    }
+    core->n_parameters = at;
+    return SOOTHE_OK;
+}
+
+static bool has_a(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__PREFERENCE && core->options.a && core->shape.n_blocks > 0;
+}
+
+static bool has_b(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__PREFERENCE && core->options.b;
+}
+
+static bool has_bias(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__PREFERENCE && core->options.bias;
+}
+
+/* ---- making ------------------------------------------------------------------------------------------- */
+
+static enum soothe_status check(const struct soothe__train_shape *s, const struct soothe__train_options *o,
+                                struct soothe_error *err) {
+    if (s->n_vocab < 2 || s->d_tgt < 1 || o->max_rows < 1 || (s->n_blocks > 0 && o->max_tokens < 1))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "training needs a vocabulary, a width and room for rows");
+    if (s->n_blocks < 0 || (s->n_blocks > 0 && (s->n_head_kv < 1 || s->n_head % s->n_head_kv != 0 ||
+                                                s->d_head % 2 != 0 || s->d_cal < 1 || s->n_ff < 1)))
+        return soothe__fail(err, SOOTHE_E_SHAPE, "%d query heads on %d key heads of width %d cannot be trained",
+                            s->n_head, s->n_head_kv, s->d_head);
+    if (o->objective == SOOTHE__PAPER && (s->n_blocks == 0 || s->d_cal != s->d_tgt))
+        return soothe__fail(
+            err, SOOTHE_E_ARGUMENT,
+            "the paper objective trains blocks under the calibrator's own head: it needs blocks and equal "
+            "widths");
+    if (o->objective == SOOTHE__PREFERENCE && !(o->a && s->n_blocks > 0) && !o->b && !o->bias)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "nothing to train: neither A with blocks nor B nor a bias");
+    return SOOTHE_OK;
+}
+
+static void *claim(struct soothe__train_core *core, size_t n, size_t size) {
+    void *p      = soothe__calloc(n ? n : 1, size);
+    core->memory = p && core->memory != SIZE_MAX ? core->memory + n * size : SIZE_MAX;
+    return p;
+}
+
+static enum soothe_status claim_all(struct soothe__train_core *core, struct soothe_error *err) {
+    const struct soothe__train_shape *s = &core->shape;
+    const int32_t rows = (core->options.max_rows + SOOTHE__HEAD_ROWS - 1) / SOOTHE__HEAD_ROWS * SOOTHE__HEAD_ROWS;
+    const size_t  n = (size_t)rows, tgt = n * (size_t)s->d_tgt, cal = n * (size_t)(s->n_blocks ? s->d_cal : 0);
+    const size_t  op = core->bf16 ? sizeof(uint16_t) : sizeof(float), f = sizeof(float);
+    core->parameters      = claim(core, core->n_parameters, f);
+    core->gradients       = claim(core, core->n_parameters, f);
+    core->moments[0]      = claim(core, core->n_parameters, f);
+    core->moments[1]      = claim(core, core->n_parameters, f);
+    core->sums            = claim(core, core->n_parameters / PIECE + core->n_tensors + 1, sizeof *core->sums);
+    core->h_f             = claim(core, tgt, f);
+    core->g               = claim(core, tgt, f);
+    core->h_operand       = claim(core, tgt, op);
+    core->h_t_operand     = claim(core, tgt, op);
+    core->h_c_operand     = claim(core, cal, op);
+    core->dh_c_rows       = claim(core, cal, f);
+    core->next            = claim(core, n, sizeof *core->next);
+    core->diverge         = claim(core, n, sizeof *core->diverge);
+    core->needs_log_p_t   = claim(core, n, sizeof *core->needs_log_p_t);
+    core->log_p           = claim(core, n, f);
+    core->log_p_t         = claim(core, n, f);
+    core->kl              = claim(core, n, f);
+    core->scale           = claim(core, n, f);
+    core->margins         = claim(core, n, sizeof *core->margins);
+    if (s->n_blocks)
+        core->dh_c = claim(core, (size_t)core->options.max_tokens * (size_t)s->d_cal, f);
+    return core->memory == SIZE_MAX
+               ? soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training %zu parameters", core->n_parameters)
+               : SOOTHE_OK;
+}
+
+/* Norm weights start at 1. */
+static void start_parameters(struct soothe__train_core *core) {
+    for (size_t i = 0; i < core->n_tensors; i++) {
+        const struct soothe__train_tensor *t = &core->tensors[i];
+        for (size_t k = 0; strstr(t->name, "norm") && k < t->n; k++)
+            core->parameters[t->offset + k] = 1.0f;
+    }
+}
+
+enum soothe_status soothe__train_core_new(struct soothe__train_core **out, const struct soothe__train_shape *shape,
+                                          const struct soothe__train_options *options, const uint16_t *embedding,
+                                          const uint16_t *head, struct soothe_error *err) {
+    *out                      = NULL;
+    enum soothe_status status = check(shape, options, err);
+    if (status)
+        return status;
+    struct soothe__train_core *core = soothe__calloc(1, sizeof *core);
+    if (!core)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
+    core->shape   = *shape;
+    core->options = *options;
+    core->bf16    = options->precision == SOOTHE__PRECISION_BF16 ||
+                 (options->precision == SOOTHE__PRECISION_AUTO && soothe__gemm_prefers_bf16());
+    status = lay_out(core, err);
+    if (!status)
+        status = claim_all(core, err);
+    if (!status)
+        status = soothe__gemm_new(&core->gemm, core->bf16, err);
+    if (!status)
+        status = soothe__head_new(&core->head, core->gemm, core->bf16, head, shape->n_vocab, shape->d_tgt, err);
+    if (!status && shape->n_blocks > 0)
+        status = soothe__blocks_new(&core->blocks, shape, options->max_tokens, core->bf16, core->gemm, embedding, err);
+    if (status) {
+        soothe__train_core_free(core);
+        return status;
+    }
+    start_parameters(core);
+    *out = core;
+    return SOOTHE_OK;
+}
+
+void soothe__train_core_free(struct soothe__train_core *core) {
+    if (!core)
+        return;
+    soothe__blocks_free(core->blocks);
+    soothe__head_free(core->head);
+    soothe__gemm_free(core->gemm);
+    void *all[] = {core->tensors, core->parameters, core->gradients, core->moments[0],  core->moments[1],
+                   core->sums,    core->h_f,        core->g,         core->h_operand,   core->h_t_operand,
+                   core->next,    core->diverge,    core->log_p,     core->h_c_operand, core->needs_log_p_t,
+                   core->kl,      core->scale,      core->margins,   core->dh_c_rows,   core->log_p_t,
+                   core->dh_c};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+    free(core);
+}
+
+size_t soothe__train_core_memory(const struct soothe__train_core *core) {
+    return core->memory + soothe__head_memory(core->head) + (core->blocks ? soothe__blocks_memory(core->blocks) : 0);
+}
+
+bool soothe__train_core_is_bf16(const struct soothe__train_core *core) {
+    return core->bf16;
+}
+
+const struct soothe__train_tensor *soothe__train_tensors(const struct soothe__train_core *core, size_t *n) {
+    *n = core->n_tensors;
+    return core->tensors;
+}
+
+float *soothe__train_parameters(struct soothe__train_core *core, size_t *n) {
+    if (n)
+        *n = core->n_parameters;
+    return core->parameters;
+}
+
+float *soothe__train_gradients(struct soothe__train_core *core) {
+    return core->gradients;
+}
+
+float *soothe__train_moments(struct soothe__train_core *core, int which) {
+    return core->moments[which != 0];
+}
+
+int64_t soothe__train_updates(const struct soothe__train_core *core) {
+    return core->n_updates;
+}
+
+void soothe__train_set_updates(struct soothe__train_core *core, int64_t n) {
+    core->n_updates = n;
+}
+
+/* ---- checking a batch ----------------------------------------------------------------------------------- */
+
+static enum soothe_status check_tokens(const struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                       struct soothe_error *err) {
+    if (batch->n_tokens < 1 || batch->n_tokens > core->options.max_tokens)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "a batch of %d tokens where 1 to %d are possible", batch->n_tokens,
+                            core->options.max_tokens);
+    for (int32_t i = 0; i < batch->n_tokens; i++)
+        if (batch->tokens[i] < 0 || batch->tokens[i] >= core->shape.n_vocab)
+            return soothe__fail(err, SOOTHE_E_ARGUMENT, "token %d is not in the vocabulary of %d", batch->tokens[i],
+                                core->shape.n_vocab);
+    bool ok = batch->n_texts > 0 && batch->text_start[0] == 0 && batch->text_start[batch->n_texts] == batch->n_tokens;
+    for (int32_t i = 0; ok && i < batch->n_texts; i++)
+        ok = batch->text_start[i] < batch->text_start[i + 1];
+    return ok ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_ARGUMENT, "the texts of a batch do not cover its tokens");
+}
+
+static enum soothe_status check_batch(const struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                      struct soothe_error *err) {
+    enum soothe_status status = core->blocks ? check_tokens(core, batch, err) : SOOTHE_OK;
+    if (status)
+        return status;
+    if (batch->n_rows < 1 || batch->n_rows > core->options.max_rows || batch->n_pairs < 0 ||
+        batch->n_pairs > batch->n_rows)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "a batch of %d rows and %d pairs where 1 to %d rows are possible",
+                            batch->n_rows, batch->n_pairs, core->options.max_rows);
+    if (core->options.objective == SOOTHE__PREFERENCE && !batch->h_t)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "the preference objective needs the target's states");
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        const struct soothe__train_row *r    = &batch->rows[i];
+        const bool                      pair = r->kind == SOOTHE__ROW_CHOSEN || r->kind == SOOTHE__ROW_REJECTED;
+        if ((core->blocks && (r->position < 0 || r->position >= batch->n_tokens)) || r->next < 0 ||
+            r->next >= core->shape.n_vocab ||
+            (core->options.objective == SOOTHE__PREFERENCE && pair && (r->i_pair < 0 || r->i_pair >= batch->n_pairs)))
+            return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                                "row %d names position %d, token %d, pair %d, which do not exist", i, r->position,
+                                r->next, r->i_pair);
+    }
+    return SOOTHE_OK;
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------- */
+
+static int32_t padded_to(int32_t n, int32_t step) {
+    return (n + step - 1) / step * step;
+}
+
+static int32_t padded_rows(const struct soothe__train_batch *batch) {
+    return padded_to(batch->n_rows, SOOTHE__ROWS_STEP);
+}
+
+/* Row i of an operand (R, width). */
+static void put_row(const struct soothe__train_core *core, void *operand, const float *x, int32_t i, int32_t width) {
+    const size_t n = (size_t)width, at = (size_t)i * n;
+    if (core->bf16)
+        soothe__to_bf16((uint16_t *)operand + at, x, n);
+    else
+        memcpy((float *)operand + at, x, n * sizeof *x);
+}
+
+static void zero_padding(const struct soothe__train_core *core, void *operand, int32_t n_rows, int32_t width) {
+    const size_t  row = (size_t)width * (core->bf16 ? sizeof(uint16_t) : sizeof(float));
+    const int32_t end = padded_to(n_rows, SOOTHE__HEAD_ROWS);
+    memset((char *)operand + (size_t)n_rows * row, 0, (size_t)(end - n_rows) * row);
+}
+
+static void put_rows(const struct soothe__train_core *core, void *operand, const float *x, int32_t n, int32_t width) {
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < n; i++)
+        put_row(core, operand, x + (size_t)i * (size_t)width, i, width);
+    zero_padding(core, operand, n, width);
+}
+
+static const void *weight_operand(struct soothe__train_core *core, size_t offset, size_t n, void *scratch) {
+    if (!core->bf16)
+        return core->parameters + offset;
+    soothe__to_bf16(scratch, core->parameters + offset, n);
+    return scratch;
+}
+
+/* h_f += x M with the operand x (R, n_in) and the parameter M (n_in, d_tgt). */
+static enum soothe_status add_product(struct soothe__train_core *core, const void *x, size_t offset, int32_t n_in,
+                                      int32_t n_rows, struct soothe_error *err) {
+    const size_t n       = (size_t)n_in * (size_t)core->shape.d_tgt;
+    uint16_t    *scratch = core->bf16 ? soothe__calloc(n, sizeof *scratch) : NULL;
+    if (core->bf16 && !scratch)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
+    const enum soothe_status status = soothe__gemm_run(core->gemm, false, false, n_rows, core->shape.d_tgt, n_in, x,
+                                                       weight_operand(core, offset, n, scratch), core->h_f, true, err);
+    free(scratch);
+    return status;
+}
+
+/* The rows' states h_c as an operand. */
+static void gather_states(struct soothe__train_core *core, const struct soothe__train_batch *batch, const float *h_c) {
+    const int32_t d = core->shape.d_cal;
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        put_row(core, core->h_c_operand, h_c + (size_t)batch->rows[i].position * (size_t)d, i, d);
+    zero_padding(core, core->h_c_operand, batch->n_rows, d);
+}
+
+/* h_f = h_t + A^T h_c + B^T h_t + b. */
+static enum soothe_status fuse(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                               struct soothe_error *err) {
+    const int32_t      d = core->shape.d_tgt, n = batch->n_rows;
+    const size_t       width  = (size_t)d;
+    enum soothe_status status = SOOTHE_OK;
+    soothe__from_bf16(core->h_f, batch->h_t, (size_t)n * width);
+    put_rows(core, core->h_t_operand, core->h_f, n, d);
+    if (has_a(core))
+        status = add_product(core, core->h_c_operand, core->a, core->shape.d_cal, padded_rows(batch), err);
+    if (!status && has_b(core))
+        status = add_product(core, core->h_t_operand, core->b, d, padded_rows(batch), err);
+    for (int32_t i = 0; i < n && has_bias(core); i++)
+        soothe__add_scaled(core->h_f + (size_t)i * width, core->parameters + core->bias, 1.0f, width);
+    put_rows(core, core->h_operand, core->h_f, n, d);
+    return status;
+}
+
+/* Fills log_p, log_p_t, kl of the rows, and g if it is wanted. kl_of_all: of every row, not only of KL rows. */
+static enum soothe_status run_forward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                      bool gradient, bool kl_of_all, struct soothe_error *err) {
+    const bool         preference = core->options.objective == SOOTHE__PREFERENCE;
+    const float       *h_c        = NULL;
+    enum soothe_status status     = SOOTHE_OK;
+    if (core->blocks)
+        status = soothe__blocks_forward(core->blocks, core->parameters, batch, &h_c, err);
+    if (status)
+        return status;
+    if (h_c)
+        gather_states(core, batch, h_c);
+    if (preference)
+        status = fuse(core, batch, err);
+    if (status)
+        return status;
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        core->next[i]          = batch->rows[i].next;
+        core->diverge[i]       = preference && (kl_of_all || batch->rows[i].kind == SOOTHE__ROW_KL);
+        core->needs_log_p_t[i] = preference && !batch->log_p_t;
+        core->log_p_t[i]       = batch->log_p_t ? batch->log_p_t[i] : 0.0f;
+        core->kl[i]            = 0.0f;
+    }
+    const struct soothe__head_rows rows = {.n             = batch->n_rows,
+                                           .h             = preference ? core->h_operand : core->h_c_operand,
+                                           .h_t           = core->h_t_operand,
+                                           .next          = core->next,
+                                           .diverge       = core->diverge,
+                                           .needs_log_p_t = core->needs_log_p_t,
+                                           .log_p         = core->log_p,
+                                           .log_p_t       = core->log_p_t,
+                                           .kl            = core->kl,
+                                           .g             = gradient ? core->g : NULL};
+    return soothe__head_run(core->head, &rows, err);
+}
+
+/* ---- objectives ------------------------------------------------------------------------------------------- */
+
+static double softplus(double x) {
+    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+}
+
+static double sigmoid(double x) {
+    return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
+}
+
+/* The loss, and in scale what each row's g counts for in its gradient. */
+static void preference_loss(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                            struct soothe__train_result *r) {
+    const double kappa = core->options.kappa, lambda = core->options.lambda;
+    int32_t      n_kl = 0;
+    memset(core->margins, 0, (size_t)batch->n_pairs * sizeof *core->margins);
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        const struct soothe__train_row *row   = &batch->rows[i];
+        const double                    ratio = (double)core->log_p[i] - (double)core->log_p_t[i];
+        if (row->kind == SOOTHE__ROW_CHOSEN)
+            core->margins[row->i_pair] += ratio;
+        else if (row->kind == SOOTHE__ROW_REJECTED)
+            core->margins[row->i_pair] -= ratio;
+        else if (row->kind == SOOTHE__ROW_KL) {
+            r->kl += (double)core->kl[i];
+            n_kl++;
+        }
+    }
+    r->kl /= n_kl ? n_kl : 1;
+    for (int32_t i = 0; i < batch->n_pairs; i++) {
+        r->preference += softplus(-kappa * core->margins[i]) / batch->n_pairs;
+        r->n_pairs_right += core->margins[i] > 0;
+    }
+    r->loss = r->preference + lambda * r->kl;
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        const struct soothe__train_row *row  = &batch->rows[i];
+        double                          pull = 0; /* of a pair's rows: -dloss/dS(y+) */
+        if (row->kind == SOOTHE__ROW_CHOSEN || row->kind == SOOTHE__ROW_REJECTED)
+            pull = kappa * sigmoid(-kappa * core->margins[row->i_pair]) / batch->n_pairs;
+        core->scale[i] = (float)(row->kind == SOOTHE__ROW_CHOSEN     ? pull
+                                 : row->kind == SOOTHE__ROW_REJECTED ? -pull
+                                 : row->kind == SOOTHE__ROW_KL       ? lambda / n_kl
+                                                                     : 0.0);
+    }
+}
+
+static struct soothe__train_result loss_of(struct soothe__train_core *core, const struct soothe__train_batch *batch) {
+    struct soothe__train_result r = {0};
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        r.nll -= (double)core->log_p[i] / batch->n_rows;
+    if (core->options.objective == SOOTHE__PREFERENCE) {
+        preference_loss(core, batch, &r);
+        return r;
+    }
+    r.loss = r.nll;
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        core->scale[i] = 1.0f / (float)batch->n_rows;
+    return r;
+}
+
+/* ---- backward ----------------------------------------------------------------------------------------------- */
+
+/* Gradients of A, B, bias, and dh_c_rows, from the scaled rows of g, whose operand is in h_operand. */
+static enum soothe_status fusion_backward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                          struct soothe_error *err) {
+    const int32_t      d = core->shape.d_tgt, d_cal = core->shape.d_cal, rows = padded_rows(batch);
+    float             *gradients = core->gradients;
+    enum soothe_status status    = SOOTHE_OK;
+    if (has_a(core))
+        status = soothe__gemm_run(core->gemm, true, false, d_cal, d, rows, core->h_c_operand, core->h_operand,
+                                  gradients + core->a, true, err);
+    if (!status && has_b(core))
+        status = soothe__gemm_run(core->gemm, true, false, d, d, rows, core->h_t_operand, core->h_operand,
+                                  gradients + core->b, true, err);
+    for (int32_t i = 0; i < batch->n_rows && has_bias(core); i++)
+        soothe__add_scaled(gradients + core->bias, core->g + (size_t)i * (size_t)d, 1.0f, (size_t)d);
+    if (status || !has_a(core) || core->options.freeze_blocks)
+        return status;
+    const size_t n       = (size_t)d_cal * (size_t)d;
+    uint16_t    *scratch = core->bf16 ? soothe__calloc(n, sizeof *scratch) : NULL;
+    if (core->bf16 && !scratch)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
+    status = soothe__gemm_run(core->gemm, false, true, rows, d_cal, d, core->h_operand,
+                              weight_operand(core, core->a, n, scratch), core->dh_c_rows, false, err);
+    free(scratch);
+    return status;
+}
+
+static enum soothe_status run_backward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                       struct soothe_error *err) {
+    const size_t width = (size_t)core->shape.d_tgt, d_cal = (size_t)core->shape.d_cal;
+    memset(core->gradients, 0, core->n_parameters * sizeof *core->gradients);
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        for (size_t k = 0; k < width; k++)
+            core->g[(size_t)i * width + k] *= core->scale[i];
+    const float *dh_c_rows = core->g;
+    if (core->options.objective == SOOTHE__PREFERENCE) {
+        put_rows(core, core->h_operand, core->g, batch->n_rows, core->shape.d_tgt);
+        enum soothe_status status = fusion_backward(core, batch, err);
+        if (status || !has_a(core))
+            return status;
+        dh_c_rows = core->dh_c_rows;
+    }
+    if (core->options.freeze_blocks)
+        return SOOTHE_OK;
+    memset(core->dh_c, 0, (size_t)batch->n_tokens * d_cal * sizeof *core->dh_c);
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        soothe__add_scaled(core->dh_c + (size_t)batch->rows[i].position * d_cal, dh_c_rows + (size_t)i * d_cal, 1.0f,
+                           d_cal);
+    return soothe__blocks_backward(core->blocks, core->parameters, batch, core->dh_c, core->gradients, err);
+}
+
+static double gradient_norm(struct soothe__train_core *core) {
+    const int64_t n_pieces = (int64_t)((core->n_parameters + PIECE - 1) / PIECE);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n_pieces; i++) {
+        const size_t from = (size_t)i * PIECE, left = core->n_parameters - from, n = left < PIECE ? left : PIECE;
+        core->sums[i] = (double)soothe__dot(core->gradients + from, core->gradients + from, n);
+    }
+    double sum = 0;
+    for (int64_t i = 0; i < n_pieces; i++)
+        sum += core->sums[i];
+    return sqrt(sum);
+}
+
+/* ---- AdamW ---------------------------------------------------------------------------------------------------- */
+
+static void update_tensor(struct soothe__train_core *core, const struct soothe__train_tensor *t,
+                          const struct soothe__adamw *a) {
+    const int64_t n_pieces = (int64_t)((t->n + PIECE - 1) / PIECE);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n_pieces; i++) {
+        const size_t from = t->offset + (size_t)i * PIECE, left = t->offset + t->n - from;
+        soothe__adamw_update(core->parameters + from, core->moments[0] + from, core->moments[1] + from,
+                             core->gradients + from, a, left < PIECE ? left : PIECE);
+    }
+}
+
+static void update(struct soothe__train_core *core, double lr_blocks, double lr_fusion, double norm) {
+    const double         n = (double)++core->n_updates, clip = core->options.clip;
+    struct soothe__adamw a = {.beta1 = BETA1, .beta2 = BETA2, .eps = EPSILON, .scale = 1.0f};
+    a.c1                   = (float)(1.0 - pow((double)BETA1, n));
+    a.c2                   = (float)(1.0 - pow((double)BETA2, n));
+    if (clip > 0 && norm > clip)
+        a.scale = (float)(clip / norm);
+    for (size_t i = 0; i < core->n_tensors; i++) {
+        const struct soothe__train_tensor *t = &core->tensors[i];
+        if (!t->trainable)
+            continue;
+        a.lr    = (float)(t->fusion ? lr_fusion : lr_blocks);
+        a.decay = t->n_out > 1 ? core->options.weight_decay : 0.0f;
+        update_tensor(core, t, &a);
+    }
+}
+
+/* ---- interface ------------------------------------------------------------------------------------------------- */
+
+static void use_threads(const struct soothe__train_core *core) {
+#ifdef _OPENMP
+    omp_set_num_threads(core->options.n_threads > 0 ? core->options.n_threads : omp_get_num_procs());
+#else
+    (void)core;
+#endif
+}
+
+enum soothe_status soothe__train_gradient(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                          struct soothe__train_result *result, struct soothe_error *err) {
+    memset(result, 0, sizeof *result);
+    use_threads(core);
+    enum soothe_status status = check_batch(core, batch, err);
+    if (!status)
+        status = run_forward(core, batch, true, false, err);
+    if (status)
+        return status;
+    *result = loss_of(core, batch);
+    if (!isfinite(result->loss))
+        return soothe__fail(err, SOOTHE_E_NUMERIC, "the loss is not a finite number");
+    status = run_backward(core, batch, err);
+    if (status)
+        return status;
+    result->gradient_norm = gradient_norm(core);
+    return isfinite(result->gradient_norm) ? SOOTHE_OK
+                                           : soothe__fail(err, SOOTHE_E_NUMERIC, "the gradient is not finite");
+}
+
+enum soothe_status soothe__train_step(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                      double lr_blocks, double lr_fusion, struct soothe__train_result *result,
+                                      struct soothe_error *err) {
+    const enum soothe_status status = soothe__train_gradient(core, batch, result, err);
+    if (!status)
+        update(core, lr_blocks, lr_fusion, result->gradient_norm);
+    return status;
+}
+
+enum soothe_status soothe__train_evaluate(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                          float *log_p_f, float *log_p_t, float *kl,
+                                          struct soothe__train_result *result, struct soothe_error *err) {
+    memset(result, 0, sizeof *result);
+    use_threads(core);
+    enum soothe_status status = check_batch(core, batch, err);
+    if (!status && (log_p_t || kl) && core->options.objective != SOOTHE__PREFERENCE)
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the paper objective knows no target to compare with");
+    if (!status)
+        status = run_forward(core, batch, false, kl != NULL, err);
+    if (status)
+        return status;
+    *result        = loss_of(core, batch);
+    const size_t n = (size_t)batch->n_rows * sizeof(float);
+    if (log_p_f)
+        memcpy(log_p_f, core->log_p, n);
+    if (log_p_t)
+        memcpy(log_p_t, core->log_p_t, n);
+    if (kl)
+        memcpy(kl, core->kl, n);
+    return isfinite(result->loss) ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_NUMERIC, "the loss is not a finite number");
+}
