@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Going on from prompts: sampling, chat templates, and many continuations at once over one session.
+ *
+ * A *prompt* is continued under each of the given strengths, n_samples times each; every such *continuation* has
+ * a random generator of its own, so its text depends neither on how many run beside it nor on their order (but
+ * for the engine's rounding, which differs a little with the size of a batch). */
+#ifndef SOOTHE_GENERATE_H
+#define SOOTHE_GENERATE_H
+
+#include <signal.h>
+
+#include "base/base.h"
+
+/* ---- sampling: sampling.c; names, meaning, order and defaults are llama.cpp's ---------------------- */
+
+struct soothe__sampling {
+    float    temp;              /* 0: always the likeliest token; default 0.8                        */
+    int32_t  top_k;             /* 0: off; default 40                                                */
+    float    top_p;             /* 1: off; default 0.95                                              */
+    float    min_p;             /* 0: off; default 0.05                                              */
+    float    repeat_penalty;    /* > 0; 1, the default: off                                          */
+    int32_t  repeat_last_n;     /* tokens that the penalties look back; 0: off, -1: all; default 64  */
+    float    frequency_penalty; /* 0, the default: off                                               */
+    float    presence_penalty;  /* 0, the default: off                                               */
+    uint32_t seed;              /* default 0; any value is a seed, none means "random"               */
+};
+struct soothe__sampling soothe__sampling_default(void);
+
+/* The chain that does so, free with llama_sampler_free(); NULL after an error.
+ * stream, i_sample  choose one of the seed's random generators
+ * errors  SOOTHE_E_ARGUMENT a value out of its range; SOOTHE_E_MEMORY */
+enum soothe_status soothe__sampler_new(struct llama_sampler **chain, const struct soothe__sampling *sampling,
+                                       const struct llama_vocab *vocab, int32_t n_ctx, uint64_t stream,
+                                       uint32_t i_sample, struct soothe_error *err);
+
+/* ---- chat templates: chat_prompt.c ------------------------------------------------------------------ */
+
+/* One turn in the words of the model's own chat template, up to where the assistant speaks.
+ * *text   fresh, free(); to be tokenized with its special tokens
+ * system  NULL or "": none
+ * errors  SOOTHE_E_UNSUPPORTED the model has no template, or one that the engine does not know */
+enum soothe_status soothe__chat_prompt(char **text, const struct llama_model *model, const char *system,
+                                       const char *user, struct soothe_error *err);
+
+/* ---- characters out of tokens: utf8_stream.c ---------------------------------------------------------- */
+
+/* A token may end within a character: its bytes are held until the character is whole. Zeroed to begin. */
+struct soothe__utf8_stream {
+    unsigned char held[4];
+    size_t        n_held;
+};
+/* Adds n bytes; writes the characters now whole to out and returns their size. Bytes that can be part of no
+ * character become U+FFFD. out has room for 3 * (n + n_held) bytes. */
+size_t soothe__utf8_push(struct soothe__utf8_stream *s, const char *bytes, size_t n, char *out);
+
+/* ---- many continuations: generate.c ------------------------------------------------------------------- */
+
+enum soothe__finish {
+    SOOTHE__FINISH_STOP,       /* the model ended its text                                            */
+    SOOTHE__FINISH_LENGTH,     /* n_predict tokens, or no room in the context for more                */
+    SOOTHE__FINISH_INTERRUPTED /* options.stop, or on_token said so                                   */
+};
+const char *soothe__finish_name(enum soothe__finish finish); /* "stop", "length", "interrupted" */
+
+struct soothe__prompt {
+    const llama_token *tokens; /* borrowed; at least one */
+    int32_t            n_tokens;
+    uint64_t           stream; /* random stream: the prompt's number among all prompts of the run */
+};
+
+struct soothe__generated_token {
+    llama_token id;
+    float       log_prob; /* of the model as fused, before sampling, in nats; NaN unless asked for */
+    size_t      text_end; /* text[0 … text_end) was whole with this token                          */
+};
+
+/* One continuation, as far as it is. Owned by the generator, valid during the callback. */
+struct soothe__continuation {
+    size_t                                i_prompt, i_strength;
+    int32_t                               i_sample;
+    float                                 strength;
+    const char                           *text; /* valid UTF-8, zero-terminated */
+    size_t                                size;
+    const struct soothe__generated_token *tokens; /* without the one that ended it */
+    int32_t                               n_tokens;
+    enum soothe__finish                   finish;  /* on_done only */
+    double                                seconds; /* since its prompt was taken up, others' work included */
+};
+
+struct soothe__generate_options {
+    struct soothe__sampling      sampling;
+    int32_t                      n_samples;   /* continuations per prompt and strength; 0: 1                 */
+    int32_t                      n_predict;   /* tokens of each at most; -1: until the context is full       */
+    const float                 *strengths;   /* each prompt is continued under each, with equal random numbers; */
+    size_t                       n_strengths; /* 0: as the session is set                                    */
+    bool                         log_probs;   /* costs a pass over the vocabulary per token                  */
+    const volatile sig_atomic_t *stop;        /* becomes nonzero to stop; NULL: never                        */
+    /* After each token; text[size - n_new … size) is new, n_new may be 0. false ends this continuation. NULL: none. */
+    bool (*on_token)(void *user, const struct soothe__continuation *c, size_t n_new);
+    void (*on_done)(void *user, const struct soothe__continuation *c); /* in the order of completion */
+    void *user;
+};
+struct soothe__generate_options soothe__generate_options_default(void); /* 1 sample, 128 tokens */
+
+struct soothe__generate_stats {
+    int64_t n_prompt_tokens, n_tokens;     /* a prompt counts once however often it is continued */
+    double  prompt_seconds, token_seconds; /* decoding and sampling                               */
+};
+
+/* Sets what generation needs of a session's context: n_parallel + 1 sequences (one keeps a prompt for samples yet
+ * to come) and, where n_ctx is 0, a size in which n_parallel continuations of the longest prompt have room,
+ * within what the model was trained for. */
+void soothe__generate_context(struct llama_context_params *context, const struct llama_model *model,
+                              const struct soothe__prompt *prompts, size_t n_prompts,
+                              const struct soothe__generate_options *options, int32_t n_parallel);
+
+/* Continues all prompts, as many at a time as the session has sequences for, less one, and room.
+ * stats   may be NULL
+ * errors  SOOTHE_E_ARGUMENT an empty prompt, or one that does not fit the context (said before anything runs);
+ *         SOOTHE_E_INTERRUPTED after options.stop: what was under way was handed to on_done;
+ *         SOOTHE_E_NUMERIC logits that are no numbers; those of soothe_decode
+ * state   the session is empty before and after; strengths given stay set on its sequences */
+enum soothe_status soothe__generate(struct soothe_session *session, const struct soothe__prompt *prompts,
+                                    size_t n_prompts, const struct soothe__generate_options *options,
+                                    struct soothe__generate_stats *stats, struct soothe_error *err);
+
+#endif /* SOOTHE_GENERATE_H */

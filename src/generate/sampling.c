@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Sampling options to a chain of llama.cpp's samplers, in the order of llama.cpp's own programs. */
+#include <math.h>
+
+#include "generate/generate.h"
+
+struct soothe__sampling soothe__sampling_default(void) {
+    return (struct soothe__sampling){
+        .temp = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repeat_penalty = 1.0f, .repeat_last_n = 64};
+}
+
+static enum soothe_status check(const struct soothe__sampling *s, struct soothe_error *err) {
+    if (!(s->temp >= 0) || !isfinite(s->temp))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "temperature %g: 0 or a positive number is wanted",
+                            (double)s->temp);
+    if (s->top_k < 0)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "top-k %d: 0 (off) or a positive number is wanted", s->top_k);
+    if (!(s->top_p >= 0 && s->top_p <= 1))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "top-p %g is not within 0 … 1", (double)s->top_p);
+    if (!(s->min_p >= 0 && s->min_p <= 1))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "min-p %g is not within 0 … 1", (double)s->min_p);
+    if (!(s->repeat_penalty > 0) || !isfinite(s->repeat_penalty))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "repeat penalty %g: a positive number is wanted (1 is off)",
+                            (double)s->repeat_penalty);
+    if (s->repeat_last_n < -1)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "penalties over the last %d tokens: -1 (all) or more are wanted",
+                            s->repeat_last_n);
+    if (!isfinite(s->frequency_penalty) || !isfinite(s->presence_penalty))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "frequency and presence penalties must be finite");
+    return SOOTHE_OK;
+}
+
+/* The engine takes one value to mean "choose for me". */
+static uint32_t engine_seed(uint32_t seed, uint64_t stream, uint32_t i_sample) {
+    struct soothe__rng of_stream = soothe__rng_seed(seed, stream);
+    struct soothe__rng of_sample = soothe__rng_seed(soothe__rng_u32(&of_stream), i_sample);
+    uint32_t           x;
+    do
+        x = soothe__rng_u32(&of_sample);
+    while (x == LLAMA_DEFAULT_SEED);
+    return x;
+}
+
+static bool has_penalties(const struct soothe__sampling *s) {
+    return s->repeat_last_n != 0 &&
+           (s->repeat_penalty != 1.0f || s->frequency_penalty != 0.0f || s->presence_penalty != 0.0f);
+}
+
+enum soothe_status soothe__sampler_new(struct llama_sampler **chain, const struct soothe__sampling *s,
+                                       const struct llama_vocab *vocab, int32_t n_ctx, uint64_t stream,
+                                       uint32_t i_sample, struct soothe_error *err) {
+    *chain                          = NULL;
+    const enum soothe_status status = check(s, err);
+    if (status)
+        return status;
+    struct llama_sampler *c = llama_sampler_chain_init(llama_sampler_chain_default_params());
+    if (!c)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for a sampler");
+    if (has_penalties(s))
+        llama_sampler_chain_add(c, llama_sampler_init_penalties(
+                                       llama_vocab_n_tokens(vocab), s->repeat_last_n < 0 ? n_ctx : s->repeat_last_n,
+                                       s->repeat_penalty, s->frequency_penalty, s->presence_penalty));
+    if (s->temp == 0.0f) {
+        llama_sampler_chain_add(c, llama_sampler_init_greedy());
+    } else {
+        if (s->top_k > 0)
+            llama_sampler_chain_add(c, llama_sampler_init_top_k(s->top_k));
+        if (s->top_p < 1.0f)
+            llama_sampler_chain_add(c, llama_sampler_init_top_p(s->top_p, 1));
+        if (s->min_p > 0.0f)
+            llama_sampler_chain_add(c, llama_sampler_init_min_p(s->min_p, 1));
+        llama_sampler_chain_add(c, llama_sampler_init_temp(s->temp));
+        llama_sampler_chain_add(c, llama_sampler_init_dist(engine_seed(s->seed, stream, i_sample)));
+    }
+    *chain = c;
+    return SOOTHE_OK;
+}
