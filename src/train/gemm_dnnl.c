@@ -206,9 +206,13 @@ static dnnl_status_t execute(struct soothe__gemm *g, struct product *p, const vo
 
 /* ---- interface -------------------------------------------------------------------------------------- */
 
+/* Tile units (AMX) multiply bf16 many times faster. Intel's AVX-512 instruction for bf16 alone is slower than
+ * plain F32 (measured: 74 to 140 against 270 to 320 GFLOP/s on 2 cores), AMD's is twice as fast. */
 bool soothe__gemm_prefers_bf16(void) {
+    if ((dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx)
+        return true;
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512bf16");
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
 #else
     return false;
 #endif
