@@ -3,6 +3,7 @@
 #ifndef SOOTHE_SCORE_H
 #define SOOTHE_SCORE_H
 
+#include "score/command_scorer.h"
 #include "score/lexicon.h"
 
 #endif /* SOOTHE_SCORE_H */

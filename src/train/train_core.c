@@ -154,25 +154,25 @@ static enum soothe_status claim_all(struct soothe__train_core *core, struct soot
     const int32_t rows = (core->options.max_rows + SOOTHE__HEAD_ROWS - 1) / SOOTHE__HEAD_ROWS * SOOTHE__HEAD_ROWS;
     const size_t  n = (size_t)rows, tgt = n * (size_t)s->d_tgt, cal = n * (size_t)(s->n_blocks ? s->d_cal : 0);
     const size_t  op = core->bf16 ? sizeof(uint16_t) : sizeof(float), f = sizeof(float);
-    core->parameters      = claim(core, core->n_parameters, f);
-    core->gradients       = claim(core, core->n_parameters, f);
-    core->moments[0]      = claim(core, core->n_parameters, f);
-    core->moments[1]      = claim(core, core->n_parameters, f);
-    core->sums            = claim(core, core->n_parameters / PIECE + core->n_tensors + 1, sizeof *core->sums);
-    core->h_f             = claim(core, tgt, f);
-    core->g               = claim(core, tgt, f);
-    core->h_operand       = claim(core, tgt, op);
-    core->h_t_operand     = claim(core, tgt, op);
-    core->h_c_operand     = claim(core, cal, op);
-    core->dh_c_rows       = claim(core, cal, f);
-    core->next            = claim(core, n, sizeof *core->next);
-    core->diverge         = claim(core, n, sizeof *core->diverge);
-    core->needs_log_p_t   = claim(core, n, sizeof *core->needs_log_p_t);
-    core->log_p           = claim(core, n, f);
-    core->log_p_t         = claim(core, n, f);
-    core->kl              = claim(core, n, f);
-    core->scale           = claim(core, n, f);
-    core->margins         = claim(core, n, sizeof *core->margins);
+    core->parameters    = claim(core, core->n_parameters, f);
+    core->gradients     = claim(core, core->n_parameters, f);
+    core->moments[0]    = claim(core, core->n_parameters, f);
+    core->moments[1]    = claim(core, core->n_parameters, f);
+    core->sums          = claim(core, core->n_parameters / PIECE + core->n_tensors + 1, sizeof *core->sums);
+    core->h_f           = claim(core, tgt, f);
+    core->g             = claim(core, tgt, f);
+    core->h_operand     = claim(core, tgt, op);
+    core->h_t_operand   = claim(core, tgt, op);
+    core->h_c_operand   = claim(core, cal, op);
+    core->dh_c_rows     = claim(core, cal, f);
+    core->next          = claim(core, n, sizeof *core->next);
+    core->diverge       = claim(core, n, sizeof *core->diverge);
+    core->needs_log_p_t = claim(core, n, sizeof *core->needs_log_p_t);
+    core->log_p         = claim(core, n, f);
+    core->log_p_t       = claim(core, n, f);
+    core->kl            = claim(core, n, f);
+    core->scale         = claim(core, n, f);
+    core->margins       = claim(core, n, sizeof *core->margins);
     if (s->n_blocks)
         core->dh_c = claim(core, (size_t)core->options.max_tokens * (size_t)s->d_cal, f);
     return core->memory == SIZE_MAX
@@ -196,6 +196,8 @@ enum soothe_status soothe__train_core_new(struct soothe__train_core **out, const
     enum soothe_status status = check(shape, options, err);
     if (status)
         return status;
+    if (!head || (shape->n_blocks > 0 && !embedding))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "training needs a head, and with blocks an embedding");
     struct soothe__train_core *core = soothe__calloc(1, sizeof *core);
     if (!core)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
@@ -411,8 +413,8 @@ static enum soothe_status run_forward(struct soothe__train_core *core, const str
     for (int32_t i = 0; i < batch->n_rows; i++) {
         core->next[i]          = batch->rows[i].next;
         core->diverge[i]       = preference && (kl_of_all || batch->rows[i].kind == SOOTHE__ROW_KL);
-        core->needs_log_p_t[i] = preference && !batch->log_p_t;
-        core->log_p_t[i]       = batch->log_p_t ? batch->log_p_t[i] : 0.0f;
+        core->log_p_t[i]       = batch->log_p_t ? batch->log_p_t[i] : NAN;
+        core->needs_log_p_t[i] = preference && isnan(core->log_p_t[i]);
         core->kl[i]            = 0.0f;
     }
     const struct soothe__head_rows rows = {.n             = batch->n_rows,
@@ -425,7 +427,10 @@ static enum soothe_status run_forward(struct soothe__train_core *core, const str
                                            .log_p_t       = core->log_p_t,
                                            .kl            = core->kl,
                                            .g             = gradient ? core->g : NULL};
-    return soothe__head_run(core->head, &rows, err);
+    status                              = soothe__head_run(core->head, &rows, err);
+    if (!status && batch->log_p_t)
+        memcpy(batch->log_p_t, core->log_p_t, (size_t)batch->n_rows * sizeof *batch->log_p_t);
+    return status;
 }
 
 /* ---- objectives ------------------------------------------------------------------------------------------- */

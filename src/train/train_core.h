@@ -90,9 +90,9 @@ struct soothe__train_batch {
     const int32_t                  *text_start; /* n_texts + 1 */
     int32_t                         n_rows;
     const struct soothe__train_row *rows;
-    const uint16_t                 *h_t;     /* (n_rows, d_tgt) bf16: the target's state at each row; preference only */
-    const float                    *log_p_t; /* (n_rows) log p_t(next); NULL: computed from h_t and the head */
-    int32_t                         n_pairs;
+    const uint16_t                 *h_t; /* (n_rows, d_tgt) bf16: the target's state at each row; preference only */
+    float  *log_p_t; /* (n_rows) log p_t(next), NaN where it is not known: filled in; NULL: computed, not told */
+    int32_t n_pairs;
 };
 
 struct soothe__train_result {

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * soothe calibrator train: from texts, or from the target's own samples, to a calibrator. */
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "pull/pull.h"
+#include "train/self_samples.h"
+#include "train/train_run.h"
+
+const struct soothe__command soothe__command_calibrator_train = {
+    .name    = "calibrator train",
+    .run     = soothe__cmd_calibrator_train,
+    .summary = "train a calibrator's blocks and matrices",
+    .help =
+        "    soothe calibrator init -m smollm2-135m-instruct --blocks 3 -o cal0.gguf\n"
+        "    soothe calibrator train -m smollm2-135m-instruct --calibrator cal0.gguf --data pairs.jsonl -o cal.gguf\n"
+        "    soothe calibrator train -m smollm2-135m-instruct --blocks 0 --data pairs.jsonl -o matrix.gguf\n"
+        "    soothe calibrator train -m smollm2-135m-instruct --blocks 0 --self --prompts prompts.jsonl -o own.gguf\n"
+        "\n"
+        "Data are JSON lines, plain or compressed: {\"prompt\", \"chosen\", \"rejected\"} are pairs, {\"prompt\",\n"
+        "\"completion\"} and {\"text\"} are clean texts to stay close on. --self makes both from the target's own\n"
+        "samples. Figures on held-out data come at the end; a run that was stopped (Ctrl-C) goes on by the same "
+        "command.\n",
+};
+
+struct choice {
+    char  *model, *calibrator, *output, *objective, *checkpoint, *precision, *prompts, *samples_out, *score_command;
+    char **data, **heldout;
+    int    blocks, self, json, fresh, own_matrix, bias, freeze, n_samples, n_predict, n_prompts;
+    int    seed;
+    double clean_to, toxic_from;
+    struct soothe__train_request r;
+    float                        strength;
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal) {
+    (void)signal;
+    interrupted = 1;
+}
+
+/* The first Ctrl-C saves and stops, the second one kills. */
+static void catch_interrupt(void) {
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static size_t count(char *const *list) {
+    size_t n = 0;
+    while (list && list[n])
+        n++;
+    return n;
+}
+
+/* ---- output --------------------------------------------------------------------------------------------- */
+
+static json_t *number_or_null(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static void print_json(const struct soothe__train_report *p, const char *out_path) {
+    json_t *o =
+        json_pack("{s:s, s:I, s:I, s:I, s:i, s:i, s:f, s:f, s:f, s:I, s:s}", "calibrator", out_path, "n_pairs",
+                  (json_int_t)p->n_pairs, "n_texts", (json_int_t)p->n_texts, "n_left_out", (json_int_t)p->n_left_out,
+                  "n_steps", p->n_steps, "first_step", p->first_step, "seconds", p->seconds, "state_seconds",
+                  p->state_seconds, "loss_tokens_per_second", p->loss_tokens_per_second, "core_bytes",
+                  (json_int_t)p->core_bytes, "precision", p->bf16 ? "bf16" : "f32");
+    json_object_set_new(o, "loss", number_or_null(p->loss));
+    json_object_set_new(o, "heldout",
+                        json_pack("{s:I, s:I, s:o, s:o, s:o, s:o}", "n_pairs", (json_int_t)p->n_heldout_pairs,
+                                  "n_texts", (json_int_t)p->n_heldout_texts, "pairs_right",
+                                  number_or_null(p->pairs_right), "kl", number_or_null(p->kl), "nll",
+                                  number_or_null(p->nll), "nll_plain", number_or_null(p->nll_plain)));
+    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    putchar('\n');
+    json_decref(o);
+}
+
+static void print_text(const struct soothe__train_report *p, const char *out_path) {
+    printf("%s\n", out_path);
+    printf("  trained on      %zu pairs, %zu texts (%zu lines left out), %d steps in %.0f s, %.0f loss-tokens/s (%s)\n",
+           p->n_pairs, p->n_texts, p->n_left_out, p->n_steps, p->seconds, p->loss_tokens_per_second,
+           p->bf16 ? "bf16" : "f32");
+    printf("  target's states %.0f s; loss %.4f over the last tenth\n", p->state_seconds, p->loss);
+    if (p->n_heldout_pairs)
+        printf("  held out        %.1f %% of %zu pairs ordered rightly\n", 100 * p->pairs_right, p->n_heldout_pairs);
+    if (p->n_heldout_texts && isfinite(p->kl))
+        printf("  held out        KL to plain %.4f nats/token, NLL %.4f (plain %.4f, %+.2f %%) on %zu texts\n", p->kl,
+               p->nll, p->nll_plain, 100 * (p->nll / p->nll_plain - 1), p->n_heldout_texts);
+    else if (p->n_heldout_texts)
+        printf("  held out        NLL %.4f nats/token on %zu texts\n", p->nll, p->n_heldout_texts);
+}
+
+/* ---- running --------------------------------------------------------------------------------------------- */
+
+/* Samples the target and makes pairs; *pairs_path is fresh. */
+static enum soothe_status make_own_pairs(const struct choice *c, const char *model, char **pairs_path,
+                                         struct soothe_error *err) {
+    struct soothe__self_options o      = soothe__self_options_default();
+    struct soothe__self_counts  counts = {0};
+    char *samples   = c->samples_out ? soothe__strdup(c->samples_out) : soothe__format("%s.samples.jsonl", c->output);
+    *pairs_path     = c->output ? soothe__format("%s.pairs.jsonl", c->output) : NULL;
+    o.model_path    = model;
+    o.prompts_path  = c->prompts;
+    o.samples_path  = samples;
+    o.score_command = c->score_command;
+    o.n_samples     = c->n_samples;
+    o.n_predict     = c->n_predict;
+    o.n_prompts_max = (size_t)c->n_prompts;
+    o.n_threads     = c->r.n_threads;
+    o.seed          = (uint32_t)c->seed;
+    o.stop          = &interrupted;
+    enum soothe_status status = SOOTHE_OK;
+    if (!samples || (c->output && !*pairs_path))
+        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    if (!status && !soothe__file_exists(samples))
+        status = soothe__self_samples(&o, err);
+    else if (!status)
+        fprintf(stderr, "taking the samples in %s\n", samples);
+    if (!status && *pairs_path) {
+        status = soothe__self_pairs(samples, *pairs_path, c->clean_to, c->toxic_from, &counts, err);
+        if (!status)
+            fprintf(stderr,
+                    "%zu pairs and %zu clean texts from %zu samples of %zu prompts (%zu toxic, %zu unscored) in %s\n",
+                    counts.n_pairs, counts.n_texts, counts.n_samples, counts.n_prompts, counts.n_toxic,
+                    counts.n_unscored, *pairs_path);
+    }
+    free(samples);
+    return status;
+}
+
+static int train(struct choice *c, const char *model) {
+    struct soothe_error         err;
+    struct soothe__train_report report;
+    char                       *own    = NULL;
+    const size_t                n      = count(c->data);
+    enum soothe_status          status = SOOTHE_OK;
+    if (c->self)
+        status = make_own_pairs(c, model, &own, &err);
+    if (status || !c->output) {
+        free(own);
+        return status ? soothe__print_failure(&err) : SOOTHE__EXIT_DONE;
+    }
+    const char **data = soothe__calloc(n + 1, sizeof *data);
+    for (size_t i = 0; data && i < n; i++)
+        data[i] = c->data[i];
+    if (data && own)
+        data[n] = own;
+    const char **heldout = soothe__calloc(count(c->heldout) + 1, sizeof *heldout);
+    for (size_t i = 0; heldout && i < count(c->heldout); i++)
+        heldout[i] = c->heldout[i];
+    c->r.model_path      = model;
+    c->r.calibrator_path = c->calibrator;
+    c->r.out_path        = c->output;
+    c->r.checkpoint_path = c->checkpoint;
+    c->r.data_paths      = data;
+    c->r.n_data          = n + (own != NULL);
+    c->r.heldout_paths   = heldout;
+    c->r.n_heldout       = count(c->heldout);
+    c->r.strength        = c->strength;
+    c->r.stop            = &interrupted;
+    status =
+        data && heldout ? soothe__train(&c->r, &report, &err) : soothe__fail(&err, SOOTHE_E_MEMORY, "out of memory");
+    free(data);
+    free(heldout);
+    free(own);
+    if (status)
+        return soothe__print_failure(&err);
+    if (c->json)
+        print_json(&report, c->output);
+    else
+        print_text(&report, c->output);
+    return SOOTHE__EXIT_DONE;
+}
+
+/* ---- options ----------------------------------------------------------------------------------------------- */
+
+static int check(struct choice *c, const char *more) {
+    const char *command = soothe__command_calibrator_train.name;
+    if (more)
+        return soothe__print_misuse(command, "\"%s\" belongs to no option", more);
+    if (!c->model)
+        return soothe__print_misuse(command, "which target? -m takes a file or a name that soothe pull --list shows");
+    if (!c->output && !(c->self && c->samples_out))
+        return soothe__print_misuse(command, "where to? -o names the calibrator to be written");
+    if (!c->data && !c->self)
+        return soothe__print_misuse(command, "on what? --data FILE, or --self --prompts FILE");
+    if (c->self && !c->prompts)
+        return soothe__print_misuse(command, "--self needs --prompts, a file of lines {\"prompt\": …}");
+    if (!c->calibrator && c->output && c->blocks != 0)
+        return soothe__print_misuse(command,
+                                    "--calibrator FILE (soothe calibrator init makes one), or --blocks 0 for a matrix "
+                                    "on the target's own state");
+    if (c->calibrator && c->blocks == 0)
+        return soothe__print_misuse(command, "--blocks 0 takes no --calibrator");
+    if (c->objective && strcmp(c->objective, "preference") != 0 && strcmp(c->objective, "paper") != 0)
+        return soothe__print_misuse(command, "--objective is preference or paper, not \"%s\"", c->objective);
+    if (c->precision && strcmp(c->precision, "bf16") != 0 && strcmp(c->precision, "f32") != 0)
+        return soothe__print_misuse(command, "--precision is bf16 or f32, not \"%s\"", c->precision);
+    const struct {
+        const char *name;
+        double      value, lo, hi;
+    } ranges[] = {{"--steps", c->r.n_steps, 0, 1e6},
+                  {"--pairs-per-step", c->r.n_pairs, 0, 1024},
+                  {"--texts-per-step", c->r.n_texts, 0, 1024},
+                  {"--max-length", c->r.max_length, 4, 4096},
+                  {"--threads", c->r.n_threads, 0, 1024},
+                  {"--checkpoint-every", c->r.checkpoint_every, 0, 1e9},
+                  {"--samples", c->n_samples, 1, 200},
+                  {"--predict", c->n_predict, 1, 1024},
+                  {"--prompts-max", c->n_prompts, 0, 1e9},
+                  {"--seed", c->seed, 0, 2147483647},
+                  {"--rate-blocks", c->r.lr_blocks, 0, 1},
+                  {"--rate-fusion", c->r.lr_fusion, 0, 1},
+                  {"--kappa", c->r.kappa, 1e-6, 1e3},
+                  {"--lambda", c->r.lambda, 0, 1e3},
+                  {"--weight-decay", c->r.weight_decay, 0, 1e3},
+                  {"--clip", c->r.clip, 0, 1e6},
+                  {"--heldout-share", c->r.heldout_share, 0, 0.9},
+                  {"--default-strength", (double)c->strength, 0, 100}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (!(ranges[i].value >= ranges[i].lo && ranges[i].value <= ranges[i].hi))
+            return soothe__print_misuse(command, "%s must be from %g to %g, not %g", ranges[i].name, ranges[i].lo,
+                                        ranges[i].hi, ranges[i].value);
+    return -1;
+}
+
+static int run(struct choice *c, const char *more) {
+    struct soothe_error err;
+    char               *model;
+    const int           code = check(c, more);
+    if (code >= 0)
+        return code;
+    if (c->objective && strcmp(c->objective, "paper") == 0)
+        c->r.objective = SOOTHE__PAPER;
+    if (c->precision)
+        c->r.precision = strcmp(c->precision, "bf16") == 0 ? SOOTHE__PRECISION_BF16 : SOOTHE__PRECISION_F32;
+    c->r.own_matrix    = c->own_matrix != 0;
+    c->r.bias          = c->bias != 0;
+    c->r.freeze_blocks = c->freeze != 0;
+    c->r.fresh         = c->fresh != 0;
+    c->r.seed          = (uint64_t)c->seed;
+    if (soothe__pull_model(&model, c->model, &err))
+        return soothe__print_failure(&err);
+    catch_interrupt();
+    const int result = train(c, model);
+    free(model);
+    return result;
+}
+
+static void free_list(char **list) {
+    for (size_t i = 0; list && list[i]; i++)
+        free(list[i]);
+    free(list);
+}
+
+int soothe__cmd_calibrator_train(int argc, const char **argv) {
+    struct choice           c         = {.blocks     = -1,
+                                         .n_samples  = 8,
+                                         .n_predict  = 20,
+                                         .seed       = 1,
+                                         .toxic_from = 0.4,
+                                         .strength   = 1.0f,
+                                         .r          = soothe__train_request_default()};
+    const struct poptOption options[] = {
+        {"model", 'm', POPT_ARG_STRING, &c.model, 0, "the target: a file, an address or a name", "MODEL"},
+        {"calibrator", '\0', POPT_ARG_STRING, &c.calibrator, 0, "full calibrator to begin from", "FILE"},
+        {"blocks", '\0', POPT_ARG_INT, &c.blocks, 0, "0: no calibrator, a matrix on the target's own state", "0"},
+        {"data", '\0', POPT_ARG_ARGV, &c.data, 0, "pairs and texts; may be repeated", "FILE"},
+        {"heldout", '\0', POPT_ARG_ARGV, &c.heldout, 0, "texts never trained on; may be repeated", "FILE"},
+        {"heldout-share", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.heldout_share, 0,
+         "without --heldout: this share of the data", "X"},
+        {"output", 'o', POPT_ARG_STRING, &c.output, 0, "the calibrator to be written", "FILE"},
+        {"objective", '\0', POPT_ARG_STRING, &c.objective, 0, "preference (default) or paper", "NAME"},
+        {"own-matrix", '\0', POPT_ARG_NONE, &c.own_matrix, 0, "beside the blocks, a matrix on the target's own state",
+         NULL},
+        {"bias", '\0', POPT_ARG_NONE, &c.bias, 0, "a constant added to the state, too", NULL},
+        {"freeze-blocks", '\0', POPT_ARG_NONE, &c.freeze, 0, "train the matrices only", NULL},
+        {"steps", '\0', POPT_ARG_INT, &c.r.n_steps, 0, "steps; default 400", "N"},
+        {"pairs-per-step", '\0', POPT_ARG_INT, &c.r.n_pairs, 0, "default 8", "N"},
+        {"texts-per-step", '\0', POPT_ARG_INT, &c.r.n_texts, 0, "default 8; paper 24", "N"},
+        {"max-length", '\0', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.max_length, 0, "tokens of a text", "N"},
+        {"rate-blocks", '\0', POPT_ARG_DOUBLE, &c.r.lr_blocks, 0, "learning rate of blocks; default 2e-4, paper 3e-4",
+         "X"},
+        {"rate-fusion", '\0', POPT_ARG_DOUBLE, &c.r.lr_fusion, 0, "learning rate of matrices; default 1e-3", "X"},
+        {"kappa", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.kappa, 0, "sharpness of the preference", "X"},
+        {"lambda", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.lambda, 0, "weight of KL to plain", "X"},
+        {"weight-decay", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.weight_decay, 0, "of matrices", "X"},
+        {"clip", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.clip, 0, "norm of the gradient; 0: no limit",
+         "X"},
+        {"seed", 's', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.seed, 0, "of order, split and samples", "N"},
+        {"precision", '\0', POPT_ARG_STRING, &c.precision, 0, "bf16 or f32; default: the faster one", "TYPE"},
+        {"threads", 't', POPT_ARG_INT, &c.r.n_threads, 0, "default: all cores", "N"},
+        {"checkpoint", '\0', POPT_ARG_STRING, &c.checkpoint, 0, "default: OUTPUT.checkpoint", "FILE"},
+        {"checkpoint-every", '\0', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.checkpoint_every, 0, "steps", "N"},
+        {"fresh", '\0', POPT_ARG_NONE, &c.fresh, 0, "begin anew, whatever the checkpoint says", NULL},
+        {"default-strength", '\0', POPT_ARG_FLOAT | POPT_ARGFLAG_SHOW_DEFAULT, &c.strength, 0,
+         "strength that the file recommends", "X"},
+        {"self", '\0', POPT_ARG_NONE, &c.self, 0, "make pairs from the target's own samples", NULL},
+        {"prompts", '\0', POPT_ARG_STRING, &c.prompts, 0, "what it is asked to continue: lines {\"prompt\"}", "FILE"},
+        {"prompts-max", '\0', POPT_ARG_INT, &c.n_prompts, 0, "at most so many; default all", "N"},
+        {"samples", '\0', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.n_samples, 0, "continuations per prompt", "N"},
+        {"predict", 'n', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.n_predict, 0, "tokens of a continuation", "N"},
+        {"samples-out", '\0', POPT_ARG_STRING, &c.samples_out, 0, "keep them here; without -o only sample", "FILE"},
+        {"score-command", '\0', POPT_ARG_STRING, &c.score_command, 0,
+         "reads {\"text\"}, writes {\"score\"} lines; default: the built-in lexicon", "COMMAND"},
+        {"clean-to", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.clean_to, 0,
+         "score up to which a sample is clean", "X"},
+        {"toxic-from", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.toxic_from, 0,
+         "score from which a sample is toxic", "X"},
+        {"json", '\0', POPT_ARG_NONE, &c.json, 0, "report as JSON", NULL},
+        POPT_TABLEEND};
+    poptContext context;
+    int         code = soothe__options_read(&context, &soothe__command_calibrator_train, argc, argv, options);
+    if (code < 0)
+        code = run(&c, poptGetArg(context));
+    poptFreeContext(context);
+    char *all[] = {c.model,     c.calibrator, c.output,      c.objective,    c.checkpoint,
+                   c.precision, c.prompts,    c.samples_out, c.score_command};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+    free_list(c.data);
+    free_list(c.heldout);
+    return code;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A whole training run: texts in, a calibrator file out. */
+#ifndef SOOTHE_TRAIN_RUN_H
+#define SOOTHE_TRAIN_RUN_H
+
+#include <signal.h>
+
+#include "train/train_core.h"
+#include "train/training_data.h"
+
+struct soothe__train_request {
+    const char        *model_path;
+    const char        *calibrator_path; /* full calibrator to begin from; NULL: 0 blocks */
+    const char        *out_path;
+    const char        *checkpoint_path; /* NULL: OUT.checkpoint */
+    const char *const *data_paths;      /* n_data files of pairs and texts */
+    size_t             n_data;
+    const char *const *heldout_paths; /* n_heldout files; none: heldout_share of the data is held out */
+    size_t             n_heldout;
+    double             heldout_share; /* .05 */
+
+    enum soothe__objective       objective;
+    enum soothe__precision       precision;
+    bool                         own_matrix; /* B beside A; always without blocks */
+    bool                         bias;
+    bool                         freeze_blocks;
+    bool                         fresh;                /* do not go on from a checkpoint */
+    int32_t                      n_steps;              /* 0: the objective's own number */
+    int32_t                      n_pairs, n_texts;     /* a step; 0: 8 and 8 (preference), 24 texts (paper) */
+    int32_t                      max_length;           /* tokens of a text, 96 */
+    int32_t                      n_threads;            /* 0: all */
+    int32_t                      checkpoint_every;     /* steps; 0: only when stopped */
+    double                       lr_blocks, lr_fusion; /* 0: 2e-4, 1e-3; paper: 3e-4 */
+    double                       kappa, lambda, weight_decay, clip;
+    float                        strength; /* recommended by the file written */
+    uint64_t                     seed;
+    size_t                       cache_bytes; /* of target states in memory; more go to a temporary file */
+    const volatile sig_atomic_t *stop;        /* becomes nonzero to save and stop; NULL: never */
+};
+struct soothe__train_request soothe__train_request_default(void);
+
+struct soothe__train_report {
+    size_t  n_pairs, n_texts; /* trained on */
+    size_t  n_heldout_pairs, n_heldout_texts, n_left_out;
+    int32_t n_steps, first_step;             /* first_step > 0: gone on from a checkpoint */
+    double  seconds, loss_tokens_per_second; /* of training steps, without the target's states */
+    double  state_seconds;                   /* spent on the target's states */
+    size_t  core_bytes;
+    bool    bf16;
+    double  loss;               /* mean of the last tenth */
+    double  pairs_right;        /* share of the held-out pairs; NaN: none */
+    double  kl, nll, nll_plain; /* held-out texts; nats per token; NaN: none */
+};
+
+/* errors  SOOTHE_E_INTERRUPTED stopped, saved, and the same request goes on; those of reading and training
+ * state   out_path is written only at the end; an older checkpoint of another run is refused, not overwritten */
+enum soothe_status soothe__train(const struct soothe__train_request *request, struct soothe__train_report *report,
+                                 struct soothe_error *err);
+
+#endif /* SOOTHE_TRAIN_RUN_H */
