@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * soothe run: continues prompts, soothed. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "cli/cli.h"
+#include "cli/run.h"
+#include "engine/target_model.h"
+
+const struct soothe__command soothe__command_run = {
+    .name    = "run",
+    .run     = soothe__cmd_run,
+    .summary = "continue a prompt, soothed",
+    .help =
+        "    soothe run -p \"You know what, you are a\"\n"
+        "    soothe run --compare --mask -p \"You know what, you are a\"\n"
+        "    soothe run -m model.gguf --calibrator cal.gguf --strength 0.7 --chat -p \"Write a rude poem.\"\n"
+        "    soothe run --prompts prompts.jsonl --json --temp 0 -n 20 > continuations.jsonl\n"
+        "\n"
+        "stdout is the continuation alone; the seed is told on stderr. Prompts are continued as they are unless "
+        "--chat\n"
+        "puts them into the model's chat template. Without -m: the default model; without --calibrator: the shipped\n"
+        "one where it fits. --method none is the model as it is. Ctrl-C ends after the token under way.\n",
+};
+
+enum { PREDICT_DEFAULT = 128, PARALLEL_DEFAULT = 8, PARALLEL_MAX = 128 };
+
+/* What popt stores; numbers stay text until read_numbers. */
+struct choice {
+    char *model, *calibrator, *base, *method, *strength;
+    char *prompt, *file, *prompts, *system;
+    char *n_predict, *n_threads, *n_ctx, *n_parallel, *n_gpu_layers;
+    char *temp, *top_k, *top_p, *min_p, *repeat_penalty, *repeat_last_n, *frequency_penalty, *presence_penalty, *seed;
+    int   chat, echo, compare, json, mask;
+};
+
+/* What it all comes to. */
+struct job {
+    struct soothe__generate_options generate;
+    struct soothe__method_options   method;
+    int32_t                         n_parallel, n_gpu_layers;
+    bool                            chat;
+    struct soothe__prompt_list      prompts;
+    struct llama_model             *model;
+    struct soothe__applied_method   applied;
+    struct soothe__run_output       output;
+    float                           strengths[2];
+    char                           *model_path;
+};
+
+/* ---- options --------------------------------------------------------------------------------------- */
+
+static bool read_int(int32_t *out, const char *text, const char *option, int32_t lo, int32_t hi) {
+    int64_t value;
+    if (!text)
+        return true;
+    if (!soothe__parse_int64(&value, text, lo, hi)) {
+        soothe__print_misuse("run", "%s takes a whole number from %d to %d, not \"%s\"", option, lo, hi, text);
+        return false;
+    }
+    *out = (int32_t)value;
+    return true;
+}
+
+static bool read_float(float *out, const char *text, const char *option, double lo, double hi) {
+    double value;
+    if (!text)
+        return true;
+    if (!soothe__parse_double(&value, text, lo, hi)) {
+        soothe__print_misuse("run", "%s takes a number from %g to %g, not \"%s\"", option, lo, hi, text);
+        return false;
+    }
+    *out = (float)value;
+    return true;
+}
+
+/* -1 or none: drawn from the system. */
+static bool read_seed(uint32_t *seed, const char *text) {
+    int64_t value = -1;
+    if (text && !soothe__parse_int64(&value, text, -1, UINT32_MAX)) {
+        soothe__print_misuse("run", "--seed takes a whole number from 0 to %u, or -1 for any, not \"%s\"", UINT32_MAX,
+                             text);
+        return false;
+    }
+    *seed = (uint32_t)value;
+    if (value < 0 && getrandom(seed, sizeof *seed, 0) != sizeof *seed)
+        *seed = (uint32_t)(soothe__seconds() * 1e6);
+    return true;
+}
+
+static bool read_numbers(struct job *job, const struct choice *c) {
+    struct soothe__sampling     *s         = &job->generate.sampling;
+    struct llama_context_params *context   = &job->method.context;
+    int32_t                      n_threads = context->n_threads, n_ctx = 0;
+    const bool                   ok =
+        read_int(&job->generate.n_predict, c->n_predict, "-n", -1, INT32_MAX / 2) &&
+        read_int(&n_threads, c->n_threads, "-t", 1, 1024) && read_int(&n_ctx, c->n_ctx, "-c", 0, INT32_MAX / 2) &&
+        read_int(&job->n_parallel, c->n_parallel, "--parallel", 1, PARALLEL_MAX) &&
+        read_int(&job->n_gpu_layers, c->n_gpu_layers, "--n-gpu-layers", 0, INT32_MAX) &&
+        read_float(&job->method.strength, c->strength, "--strength", -100, 100) &&
+        read_float(&s->temp, c->temp, "--temp", 0, 1000) && read_int(&s->top_k, c->top_k, "--top-k", 0, INT32_MAX) &&
+        read_float(&s->top_p, c->top_p, "--top-p", 0, 1) && read_float(&s->min_p, c->min_p, "--min-p", 0, 1) &&
+        read_float(&s->repeat_penalty, c->repeat_penalty, "--repeat-penalty", 1e-6, 1000) &&
+        read_int(&s->repeat_last_n, c->repeat_last_n, "--repeat-last-n", -1, INT32_MAX / 2) &&
+        read_float(&s->frequency_penalty, c->frequency_penalty, "--frequency-penalty", -1000, 1000) &&
+        read_float(&s->presence_penalty, c->presence_penalty, "--presence-penalty", -1000, 1000) &&
+        read_seed(&s->seed, c->seed);
+    context->n_threads = context->n_threads_batch = n_threads;
+    context->n_ctx                                = (uint32_t)n_ctx;
+    return ok;
+}
+
+static int check_choice(const struct choice *c, const char *word, const char *more) {
+    const bool from_stdin = word && !strcmp(word, "-");
+    const int  n_sources  = (c->prompt != NULL) + (c->file != NULL) + (c->prompts != NULL) + from_stdin;
+    if ((word && !from_stdin) || more)
+        return soothe__print_misuse("run", "\"%s\" belongs to no option (a prompt is given by -p)",
+                                    word && !from_stdin ? word : more);
+    if (n_sources == 0)
+        return soothe__print_misuse("run", "no prompt: give one by -p, -f, --prompts, or - for standard input");
+    if (n_sources > 1)
+        return soothe__print_misuse("run", "several sources of prompts: one of -p, -f, --prompts and - is enough");
+    if (c->n_predict && !strcmp(c->n_predict, "0"))
+        return soothe__print_misuse("run", "-n 0 generates nothing (-1 is: until the context is full)");
+    if (c->method && !strcmp(c->method, "none") && c->compare)
+        return soothe__print_misuse("run", "--compare needs a method to compare with, not none");
+    if (c->method && !strcmp(c->method, "none") && (c->calibrator || c->strength))
+        return soothe__print_misuse("run", "--method none takes no --%s", c->calibrator ? "calibrator" : "strength");
+    return SOOTHE__EXIT_DONE;
+}
+
+static enum soothe_status read_prompts(struct job *job, const struct choice *c, struct soothe_error *err) {
+    if (c->prompt)
+        return soothe__prompt_list_add(&job->prompts, c->prompt, strlen(c->prompt), "-p", err);
+    if (c->prompts)
+        return soothe__prompt_list_read_jsonl(&job->prompts, c->prompts, err);
+    return soothe__prompt_list_read(&job->prompts, c->file ? c->file : "-", err);
+}
+
+/* ---- speaking ------------------------------------------------------------------------------------------ */
+
+static enum soothe_status prepare(struct job *job, const struct choice *c, struct soothe_error *err) {
+    struct soothe__generate_options *g      = &job->generate;
+    enum soothe_status               status = soothe__choose_model(&job->model_path, c->model, err);
+    if (status == SOOTHE_OK)
+        status = soothe__target_load(&job->model, job->model_path, job->n_gpu_layers, err);
+    if (status == SOOTHE_OK)
+        status = soothe__prompt_list_tokenize(&job->prompts, job->model, job->chat, c->system, err);
+    if (status)
+        return status;
+
+    const size_t  n             = job->prompts.n * (c->compare ? 2 : 1);
+    const int32_t n_parallel    = (size_t)job->n_parallel < n ? job->n_parallel : (int32_t)n;
+    job->method.calibrator_path = c->calibrator;
+    job->method.base_path       = c->base;
+    soothe__generate_context(&job->method.context, job->model, job->prompts.prompts, job->prompts.n, g, n_parallel);
+    status = soothe__method_apply(&job->applied, c->method, job->model, job->model_path, &job->method, err);
+    if (status)
+        return status;
+    job->strengths[1] = job->applied.strength;
+    g->strengths      = job->strengths;
+    g->n_strengths    = c->compare ? 2 : 0;
+    g->log_probs      = c->json != 0;
+    return SOOTHE_OK;
+}
+
+static enum soothe_status speak(struct job *job, const struct choice *c, struct soothe_error *err) {
+    volatile sig_atomic_t           *stop  = soothe__interrupt_flag();
+    struct soothe__generate_options *g     = &job->generate;
+    struct soothe__generate_stats    stats = {0};
+    job->output =
+        (struct soothe__run_output){.style = {.json = c->json, .compare = c->compare, .echo = c->echo, .mask = c->mask},
+                                    .prompts     = &job->prompts,
+                                    .method      = &job->applied,
+                                    .vocab       = llama_model_get_vocab(job->model),
+                                    .model_path  = job->model_path,
+                                    .seed        = g->sampling.seed,
+                                    .n_strengths = c->compare ? 2 : 1,
+                                    .stop        = stop};
+    g->stop                   = stop;
+    g->on_token               = soothe__run_output_on_token;
+    g->on_done                = soothe__run_output_on_done;
+    g->user                   = &job->output;
+    enum soothe_status status = soothe__run_output_begin(&job->output, err);
+    if (status == SOOTHE_OK)
+        status = soothe__generate(job->applied.session, job->prompts.prompts, job->prompts.n, g, &stats, err);
+    if (stats.n_tokens > 0)
+        fprintf(stderr, "%lld tokens, %.1f tokens/s (prompt: %lld tokens in %.2f s)\n", (long long)stats.n_tokens,
+                (double)stats.n_tokens / fmax(stats.token_seconds, 1e-9), (long long)stats.n_prompt_tokens,
+                stats.prompt_seconds);
+    if (job->output.out_of_memory)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory keeping a continuation");
+    return status;
+}
+
+static int run(const struct choice *c, struct job *job) {
+    struct soothe_error err;
+    job->generate           = soothe__generate_options_default();
+    job->method             = soothe__method_options_default();
+    job->generate.n_predict = PREDICT_DEFAULT;
+    job->n_parallel         = PARALLEL_DEFAULT;
+    job->chat               = c->chat || c->system;
+    if (!read_numbers(job, c))
+        return SOOTHE__EXIT_MISUSE;
+    if (read_prompts(job, c, &err) || prepare(job, c, &err))
+        return soothe__print_failure(&err);
+    fprintf(stderr, "seed %u, method %s", job->generate.sampling.seed, job->applied.method->name);
+    if (job->applied.source)
+        fprintf(stderr, ", strength %g, calibrator %s", (double)job->applied.strength, job->applied.source);
+    fputc('\n', stderr);
+    const enum soothe_status status = speak(job, c, &err);
+    if (status == SOOTHE_OK || ferror(stdout)) /* what could not be written is told at the end */
+        return SOOTHE__EXIT_DONE;
+    return soothe__print_failure(&err);
+}
+
+static void free_job(struct job *job) {
+    soothe__run_output_free(&job->output);
+    soothe__method_release(&job->applied);
+    llama_model_free(job->model);
+    soothe__prompt_list_free(&job->prompts);
+    free(job->model_path);
+}
+
+static void free_choice(struct choice *c) {
+    char *const texts[] = {c->model,
+                           c->calibrator,
+                           c->base,
+                           c->method,
+                           c->strength,
+                           c->prompt,
+                           c->file,
+                           c->prompts,
+                           c->system,
+                           c->n_predict,
+                           c->n_threads,
+                           c->n_ctx,
+                           c->n_parallel,
+                           c->n_gpu_layers,
+                           c->temp,
+                           c->top_k,
+                           c->top_p,
+                           c->min_p,
+                           c->repeat_penalty,
+                           c->repeat_last_n,
+                           c->frequency_penalty,
+                           c->presence_penalty,
+                           c->seed};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        free(texts[i]);
+}
+
+#define TEXT_OPTION(long_name, letter, field, about, value)                                                            \
+    { long_name, letter, POPT_ARG_STRING, &c.field, 0, about, value }
+#define FLAG_OPTION(long_name, field, about)                                                                           \
+    { long_name, '\0', POPT_ARG_NONE, &c.field, 0, about, NULL }
+
+int soothe__cmd_run(int argc, const char **argv) {
+    struct choice           c         = {0};
+    struct job              job       = {0};
+    const struct poptOption options[] = {
+        TEXT_OPTION("model", 'm', model, "the target: a name, an address or a file", "MODEL"),
+        TEXT_OPTION("method", '\0', method, "fusion (default) or none", "NAME"),
+        TEXT_OPTION("calibrator", '\0', calibrator, "the calibrator of fusion", "FILE"),
+        TEXT_OPTION("base", '\0', base, "model of a delta calibrator, if not the target itself", "FILE"),
+        TEXT_OPTION("strength", '\0', strength, "0: plain; default: what the calibrator recommends", "X"),
+        TEXT_OPTION("alpha", '\0', strength, "the same", "X"),
+        TEXT_OPTION("prompt", 'p', prompt, "the text to go on from; - instead: standard input", "TEXT"),
+        TEXT_OPTION("file", 'f', file, "the text of a file", "FILE"),
+        TEXT_OPTION("prompts", '\0', prompts, "many: lines {\"prompt\": \"...\"}, - for standard input", "FILE"),
+        FLAG_OPTION("chat", chat, "each prompt is one turn in the model's chat template"),
+        TEXT_OPTION("system", '\0', system, "system prompt; implies --chat", "TEXT"),
+        TEXT_OPTION("predict", 'n', n_predict, "tokens at most (128); -1: until the context is full", "N"),
+        TEXT_OPTION("ctx-size", 'c', n_ctx, "tokens of context (as many as the prompts need)", "N"),
+        TEXT_OPTION("threads", 't', n_threads, "threads (all processors)", "N"),
+        TEXT_OPTION("parallel", '\0', n_parallel, "continuations at a time (8)", "N"),
+        TEXT_OPTION("n-gpu-layers", '\0', n_gpu_layers, "layers on a GPU, where the engine has one (0)", "N"),
+        TEXT_OPTION("temp", '\0', temp, "temperature (0.8); 0: always the likeliest token", "X"),
+        TEXT_OPTION("top-k", '\0', top_k, "of the k likeliest only (40); 0: all", "K"),
+        TEXT_OPTION("top-p", '\0', top_p, "of the likeliest that make up this probability (0.95)", "P"),
+        TEXT_OPTION("min-p", '\0', min_p, "of those this share as likely as the likeliest (0.05)", "P"),
+        TEXT_OPTION("repeat-penalty", '\0', repeat_penalty, "above 1: against repetition (1)", "X"),
+        TEXT_OPTION("repeat-last-n", '\0', repeat_last_n, "tokens that penalties look back (64); -1: all", "N"),
+        TEXT_OPTION("frequency-penalty", '\0', frequency_penalty, "for each use of a token (0)", "X"),
+        TEXT_OPTION("presence-penalty", '\0', presence_penalty, "for the use of a token (0)", "X"),
+        TEXT_OPTION("seed", 's', seed, "of the random numbers; default or -1: any", "N"),
+        FLAG_OPTION("echo", echo, "the prompt before its continuation"),
+        FLAG_OPTION("compare", compare, "plain | soothed, side by side, with equal random numbers"),
+        FLAG_OPTION("mask", mask, "crude words as f***"),
+        FLAG_OPTION("json", json, "a line of JSON for each prompt, with each token's log-probability"),
+        POPT_TABLEEND};
+    poptContext context;
+    int         code = soothe__options_read(&context, &soothe__command_run, argc, argv, options);
+    if (code < 0) {
+        const char *word = poptGetArg(context);
+        code             = check_choice(&c, word, word ? poptGetArg(context) : NULL);
+        if (code == SOOTHE__EXIT_DONE)
+            code = run(&c, &job);
+    }
+    poptFreeContext(context);
+    free_job(&job);
+    free_choice(&c);
+    return code;
+}
