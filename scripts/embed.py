@@ -5,8 +5,9 @@
     python3 scripts/embed.py            writes them
     python3 scripts/embed.py --check    exit 1 if one is not what it would write
 
-    data/lexicon_en.tsv    ->  src/score/lexicon_table.inc
-    models/manifest.json   ->  src/pull/manifest_text.inc
+    data/lexicon_en.tsv      ->  src/score/lexicon_table.inc
+    models/manifest.json     ->  src/pull/manifest_text.inc
+    data/demo_prompts.jsonl  ->  src/cli/demo_prompts.inc
 """
 import pathlib
 import sys
@@ -27,9 +28,8 @@ def lexicon():
     )
 
 
-def manifest():
+def as_bytes(source):
     # Numbers, not a string: C11 promises no string literal longer than 4095 bytes.
-    source = "models/manifest.json"
     data = (root / source).read_bytes()
     assert max(data) < 128, f"{source} must be ASCII"
     lines = (", ".join(str(b) for b in data[i : i + 24]) for i in range(0, len(data), 24))
@@ -37,7 +37,11 @@ def manifest():
 
 
 failed = False
-for target, text in (("src/score/lexicon_table.inc", lexicon), ("src/pull/manifest_text.inc", manifest)):
+for target, text in (
+    ("src/score/lexicon_table.inc", lexicon),
+    ("src/pull/manifest_text.inc", lambda: as_bytes("models/manifest.json")),
+    ("src/cli/demo_prompts.inc", lambda: as_bytes("data/demo_prompts.jsonl")),
+):
     path = root / target
     if "--check" in sys.argv[1:]:
         if not path.exists() or path.read_text("utf-8") != text():

@@ -58,7 +58,8 @@ wanted="$engine $* $(cksum CMakeLists.txt cmake/* scripts/setup.sh | cksum)"
 if [ ! -e "$build/build.ninja" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     options=()
     [ "$engine" = system ] || options+=("-DCMAKE_PREFIX_PATH=$engine" "-DSOOTHE_ENGINE_PREFIX=$engine")
-    cmake -S . -B "$build" -G Ninja "${options[@]}" "$@" >"/tmp/soothe-cmake.$$" 2>&1 || {
+    # -U: a build made with another engine must not go on with it
+    cmake -S . -B "$build" -G Ninja -Ullama_DIR -Uggml_DIR "-Ullama_LIB*" "-UGGML_*" "${options[@]}" "$@" >"/tmp/soothe-cmake.$$" 2>&1 || {
         cat "/tmp/soothe-cmake.$$" >&2
         rm -f "/tmp/soothe-cmake.$$"
         exit 1

@@ -23,6 +23,10 @@ extern const struct soothe__command soothe__command_pull;
 int                                 soothe__cmd_pull(int argc, const char **argv);
 extern const struct soothe__command soothe__command_run;
 int                                 soothe__cmd_run(int argc, const char **argv);
+extern const struct soothe__command soothe__command_demo;
+int                                 soothe__cmd_demo(int argc, const char **argv);
+extern const struct soothe__command soothe__command_calibrator;
+int                                 soothe__cmd_calibrator(int argc, const char **argv);
 extern const struct soothe__command soothe__command_calibrator_train; /* a subcommand of calibrator */
 int                                 soothe__cmd_calibrator_train(int argc, const char **argv);
 

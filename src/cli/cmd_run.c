@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * soothe run: continues prompts, soothed. */
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "cli/cli.h"
 #include "cli/run.h"
@@ -53,61 +51,27 @@ struct job {
 
 /* ---- options --------------------------------------------------------------------------------------- */
 
-static bool read_int(int32_t *out, const char *text, const char *option, int32_t lo, int32_t hi) {
-    int64_t value;
-    if (!text)
-        return true;
-    if (!soothe__parse_int64(&value, text, lo, hi)) {
-        soothe__print_misuse("run", "%s takes a whole number from %d to %d, not \"%s\"", option, lo, hi, text);
-        return false;
-    }
-    *out = (int32_t)value;
-    return true;
-}
-
-static bool read_float(float *out, const char *text, const char *option, double lo, double hi) {
-    double value;
-    if (!text)
-        return true;
-    if (!soothe__parse_double(&value, text, lo, hi)) {
-        soothe__print_misuse("run", "%s takes a number from %g to %g, not \"%s\"", option, lo, hi, text);
-        return false;
-    }
-    *out = (float)value;
-    return true;
-}
-
-/* -1 or none: drawn from the system. */
-static bool read_seed(uint32_t *seed, const char *text) {
-    int64_t value = -1;
-    if (text && !soothe__parse_int64(&value, text, -1, UINT32_MAX)) {
-        soothe__print_misuse("run", "--seed takes a whole number from 0 to %u, or -1 for any, not \"%s\"", UINT32_MAX,
-                             text);
-        return false;
-    }
-    *seed = (uint32_t)value;
-    if (value < 0 && getrandom(seed, sizeof *seed, 0) != sizeof *seed)
-        *seed = (uint32_t)(soothe__seconds() * 1e6);
-    return true;
-}
-
 static bool read_numbers(struct job *job, const struct choice *c) {
     struct soothe__sampling     *s         = &job->generate.sampling;
     struct llama_context_params *context   = &job->method.context;
     int32_t                      n_threads = context->n_threads, n_ctx = 0;
+    const char *const            me = "run";
     const bool                   ok =
-        read_int(&job->generate.n_predict, c->n_predict, "-n", -1, INT32_MAX / 2) &&
-        read_int(&n_threads, c->n_threads, "-t", 1, 1024) && read_int(&n_ctx, c->n_ctx, "-c", 0, INT32_MAX / 2) &&
-        read_int(&job->n_parallel, c->n_parallel, "--parallel", 1, PARALLEL_MAX) &&
-        read_int(&job->n_gpu_layers, c->n_gpu_layers, "--n-gpu-layers", 0, INT32_MAX) &&
-        read_float(&job->method.strength, c->strength, "--strength", -100, 100) &&
-        read_float(&s->temp, c->temp, "--temp", 0, 1000) && read_int(&s->top_k, c->top_k, "--top-k", 0, INT32_MAX) &&
-        read_float(&s->top_p, c->top_p, "--top-p", 0, 1) && read_float(&s->min_p, c->min_p, "--min-p", 0, 1) &&
-        read_float(&s->repeat_penalty, c->repeat_penalty, "--repeat-penalty", 1e-6, 1000) &&
-        read_int(&s->repeat_last_n, c->repeat_last_n, "--repeat-last-n", -1, INT32_MAX / 2) &&
-        read_float(&s->frequency_penalty, c->frequency_penalty, "--frequency-penalty", -1000, 1000) &&
-        read_float(&s->presence_penalty, c->presence_penalty, "--presence-penalty", -1000, 1000) &&
-        read_seed(&s->seed, c->seed);
+        soothe__read_int(&job->generate.n_predict, c->n_predict, me, "-n", -1, INT32_MAX / 2) &&
+        soothe__read_int(&n_threads, c->n_threads, me, "-t", 1, 1024) &&
+        soothe__read_int(&n_ctx, c->n_ctx, me, "-c", 0, INT32_MAX / 2) &&
+        soothe__read_int(&job->n_parallel, c->n_parallel, me, "--parallel", 1, PARALLEL_MAX) &&
+        soothe__read_int(&job->n_gpu_layers, c->n_gpu_layers, me, "--n-gpu-layers", 0, INT32_MAX) &&
+        soothe__read_float(&job->method.strength, c->strength, me, "--strength", -100, 100) &&
+        soothe__read_float(&s->temp, c->temp, me, "--temp", 0, 1000) &&
+        soothe__read_int(&s->top_k, c->top_k, me, "--top-k", 0, INT32_MAX) &&
+        soothe__read_float(&s->top_p, c->top_p, me, "--top-p", 0, 1) &&
+        soothe__read_float(&s->min_p, c->min_p, me, "--min-p", 0, 1) &&
+        soothe__read_float(&s->repeat_penalty, c->repeat_penalty, me, "--repeat-penalty", 1e-6, 1000) &&
+        soothe__read_int(&s->repeat_last_n, c->repeat_last_n, me, "--repeat-last-n", -1, INT32_MAX / 2) &&
+        soothe__read_float(&s->frequency_penalty, c->frequency_penalty, me, "--frequency-penalty", -1000, 1000) &&
+        soothe__read_float(&s->presence_penalty, c->presence_penalty, me, "--presence-penalty", -1000, 1000) &&
+        soothe__read_seed(&s->seed, c->seed, me);
     context->n_threads = context->n_threads_batch = n_threads;
     context->n_ctx                                = (uint32_t)n_ctx;
     return ok;

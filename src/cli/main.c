@@ -12,6 +12,7 @@
 static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_pull,
     &soothe__command_run,
+    &soothe__command_demo,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 

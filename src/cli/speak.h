@@ -52,6 +52,15 @@ void soothe__print_wrapped(FILE *out, const char *text, int width, int indent);
 /* The line between them. */
 void soothe__print_rule(FILE *out, int width);
 
+/* ---- options that are numbers: number_options.c -------------------------------------------------------- */
+
+/* text NULL: not given, *out stays. Otherwise the whole text must be a number from lo to hi, or it is called a
+ * misuse of the command on stderr and false is returned. */
+bool soothe__read_int(int32_t *out, const char *text, const char *command, const char *option, int32_t lo, int32_t hi);
+bool soothe__read_float(float *out, const char *text, const char *command, const char *option, double lo, double hi);
+/* NULL or -1: drawn from the system. */
+bool soothe__read_seed(uint32_t *seed, const char *text, const char *command);
+
 /* ---- which model: prompt_list.c has the texts, model_choice.c the file --------------------------------- */
 
 /* The file of a model by name, address or path (soothe__pull_model); NULL: the default of the manifest. */
