@@ -28,11 +28,12 @@ const struct soothe__command soothe__command_calibrator_train = {
 };
 
 struct choice {
-    char  *model, *calibrator, *output, *objective, *checkpoint, *precision, *prompts, *samples_out, *score_command;
-    char **data, **heldout;
-    int    blocks, self, json, fresh, own_matrix, bias, freeze, n_samples, n_predict, n_prompts;
-    int    seed;
-    double clean_to, toxic_from;
+    char *model, *calibrator, *output, *objective, *checkpoint, *precision, *prompts, *samples_out, *score_command,
+        *states;
+    char                       **data, **heldout;
+    int                          blocks, self, json, fresh, own_matrix, bias, freeze, n_samples, n_predict, n_prompts;
+    int                          seed;
+    double                       clean_to, toxic_from;
     struct soothe__train_request r;
     float                        strength;
 };
@@ -164,6 +165,7 @@ static int train(struct choice *c, const char *model) {
     c->r.n_data          = n + (own != NULL);
     c->r.heldout_paths   = heldout;
     c->r.n_heldout       = count(c->heldout);
+    c->r.states_path     = c->states;
     c->r.strength        = c->strength;
     c->r.stop            = &interrupted;
     status =
@@ -300,6 +302,7 @@ int soothe__cmd_calibrator_train(int argc, const char **argv) {
         {"threads", 't', POPT_ARG_INT, &c.r.n_threads, 0, "default: all cores", "N"},
         {"checkpoint", '\0', POPT_ARG_STRING, &c.checkpoint, 0, "default: OUTPUT.checkpoint", "FILE"},
         {"checkpoint-every", '\0', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.checkpoint_every, 0, "steps", "N"},
+        {"states", '\0', POPT_ARG_STRING, &c.states, 0, "keep the target's states there for further runs", "FILE"},
         {"fresh", '\0', POPT_ARG_NONE, &c.fresh, 0, "begin anew, whatever the checkpoint says", NULL},
         {"default-strength", '\0', POPT_ARG_FLOAT | POPT_ARGFLAG_SHOW_DEFAULT, &c.strength, 0,
          "strength that the file recommends", "X"},
@@ -322,8 +325,8 @@ int soothe__cmd_calibrator_train(int argc, const char **argv) {
     if (code < 0)
         code = run(&c, poptGetArg(context));
     poptFreeContext(context);
-    char *all[] = {c.model,     c.calibrator, c.output,      c.objective,    c.checkpoint,
-                   c.precision, c.prompts,    c.samples_out, c.score_command};
+    char *all[] = {c.model,     c.calibrator, c.output,      c.objective,     c.checkpoint,
+                   c.precision, c.prompts,    c.samples_out, c.score_command, c.states};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     free_list(c.data);

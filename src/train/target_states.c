@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/state_file.h"
 #include "train/training_data.h"
 
 enum { GROUP_TOKENS = 512, GROUP_TEXTS = 32 };
@@ -24,6 +25,7 @@ struct soothe__target_states {
     size_t                       n_groups, n_members;
     int32_t                      n_tokens_max; /* of a group */
     size_t                       memory_bound, memory_used;
+    struct soothe__state_file   *cache; /* kept from run to run, instead of memory and file; or NULL */
     FILE                        *file;
     int64_t                      file_size;
     struct llama_batch           batch;
@@ -132,6 +134,7 @@ void soothe__target_states_free(struct soothe__target_states *t) {
         llama_batch_free(t->batch);
     if (t->file)
         fclose(t->file);
+    soothe__state_file_close(t->cache);
     soothe_session_free(t->session);
     free(t->kept);
     free(t->group_of);
@@ -143,6 +146,15 @@ void soothe__target_states_free(struct soothe__target_states *t) {
 
 int32_t soothe__target_states_width(const struct soothe__target_states *t) {
     return t->d;
+}
+
+enum soothe_status soothe__target_states_use_file(struct soothe__target_states *t, const char *path,
+                                                  const char *model_sha256, struct soothe_error *err) {
+    const enum soothe_status status = soothe__state_file_open(&t->cache, path, model_sha256, t->d, err);
+    for (size_t i = 0; i < t->corpus->n_texts && !status; i++)
+        if (t->group_of[i] != NO_GROUP)
+            t->kept[i].offset = soothe__state_file_find(t->cache, &t->corpus->texts[i]);
+    return status;
 }
 
 /* ---- keeping ------------------------------------------------------------------------------------- */
@@ -175,6 +187,8 @@ static enum soothe_status keep(struct soothe__target_states *t, uint32_t i_text,
     if (kept->rows || kept->offset >= 0)
         return SOOTHE_OK; /* its group is computed again after a failure half way */
     ggml_fp32_to_bf16_row(states, (ggml_bf16_t *)t->scratch, (int64_t)n);
+    if (t->cache)
+        return soothe__state_file_add(t->cache, &t->corpus->texts[i_text], t->scratch, &kept->offset, err);
     if (t->memory_used + n * sizeof(uint16_t) > t->memory_bound)
         return keep_in_file(t, kept, n, err);
     kept->rows = soothe__calloc(n, sizeof *kept->rows);
@@ -231,6 +245,8 @@ static enum soothe_status read_kept(const struct soothe__target_states *t, const
         memcpy(out, kept->rows, n * sizeof *out);
         return SOOTHE_OK;
     }
+    if (t->cache)
+        return soothe__state_file_read(t->cache, kept->offset, n, out, err);
     errno = 0;
     if (fseeko(t->file, kept->offset, SEEK_SET) != 0 || fread(out, sizeof *out, n, t->file) != n)
         return file_failed(err);

@@ -139,6 +139,18 @@ static void choose_step(struct run *run, int64_t step, uint32_t *pairs, uint32_t
         texts[k] = run->text_pool[soothe__series_at(&run->texts, (uint64_t)step * n_texts + k)];
 }
 
+static enum soothe_status make_states(struct run *run, const struct soothe__corpus *corpus, const uint32_t *order,
+                                      size_t n_order, struct soothe__target_states **states, struct soothe_error *err) {
+    char               hex[65];
+    enum soothe_status status = soothe__target_states_new(states, run->target, corpus, order, n_order, run->r.n_threads,
+                                                          run->r.cache_bytes, err);
+    if (!status && run->r.states_path)
+        status = soothe__sha256_file(hex, run->r.model_path, err);
+    if (!status && run->r.states_path)
+        status = soothe__target_states_use_file(*states, run->r.states_path, hex, err);
+    return status;
+}
+
 /* Texts in the order in which the steps ask for them, for the target's states. */
 static enum soothe_status open_states(struct run *run, struct soothe_error *err) {
     const size_t n_pairs = run->per_step.n_pairs, n_texts = run->per_step.n_texts, n = 2 * n_pairs + n_texts;
@@ -156,8 +168,7 @@ static enum soothe_status open_states(struct run *run, struct soothe_error *err)
         for (size_t k = 0; k < n_texts; k++)
             order[at++] = texts[k];
     }
-    const enum soothe_status status = soothe__target_states_new(&run->states, run->target, &run->corpus, order, at,
-                                                                run->r.n_threads, run->r.cache_bytes, err);
+    const enum soothe_status status = make_states(run, &run->corpus, order, at, &run->states, err);
     free(order);
     return status;
 }
@@ -408,8 +419,7 @@ static enum soothe_status measure_heldout(struct run *run, struct soothe_error *
     run->states  = NULL;
     if (run->heldout.n_pairs + run->heldout.n_singles > 0) {
         if (is_preference(run))
-            status = soothe__target_states_new(&states, run->target, &run->heldout, NULL, 0, run->r.n_threads,
-                                               run->r.cache_bytes, err);
+            status = make_states(run, &run->heldout, NULL, 0, &states, err);
         if (!status)
             status = soothe__heldout(run->core, &run->heldout, states, &run->per_step, &h, err);
     }

@@ -35,6 +35,7 @@ struct soothe__train_request {
     float                        strength; /* recommended by the file written */
     uint64_t                     seed;
     size_t                       cache_bytes; /* of target states in memory; more go to a temporary file */
+    const char                  *states_path; /* NULL, or a file that keeps the target's states from run to run */
     const volatile sig_atomic_t *stop;        /* becomes nonzero to save and stop; NULL: never */
 };
 struct soothe__train_request soothe__train_request_default(void);

@@ -115,6 +115,10 @@ struct llama_model;
 enum soothe_status soothe__target_states_new(struct soothe__target_states **t, struct llama_model *model,
                                              const struct soothe__corpus *corpus, const uint32_t *order, size_t n_order,
                                              int32_t n_threads, size_t memory_bound, struct soothe_error *err);
+/* Keeps the states in a file from run to run (state_file.h) instead of in memory; to be called before the first
+ * get. A text found there keeps the company in which it ran when it was added. */
+enum soothe_status soothe__target_states_use_file(struct soothe__target_states *t, const char *path,
+                                                  const char *model_sha256, struct soothe_error *err);
 void               soothe__target_states_free(struct soothe__target_states *t);
 int32_t            soothe__target_states_width(const struct soothe__target_states *t);
 
