@@ -120,7 +120,8 @@ enum soothe_status soothe_calibrator_init(const char *model_path, int32_t n_bloc
                                           struct soothe_error *err);
 
 /* Writes a full calibrator again as the quantised difference to its base (the size of a few MB).
- * type  of the block deltas: Q8_0, Q4_0, F16 ...; A, B in F16                                    */
+ * base_path  NULL will do for a calibrator without blocks
+ * type       of the block deltas: Q8_0, Q4_0, F16 ...; A, B in F16; without blocks: of B         */
 enum soothe_status soothe_calibrator_pack(const char *calibrator_path, const char *base_path, enum ggml_type type,
                                           const char *out_path, struct soothe_error *err);
 

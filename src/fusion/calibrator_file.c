@@ -340,6 +340,11 @@ enum soothe_status soothe_calibrator_pack(const char *calibrator_path, const cha
         status = soothe__fail(err, SOOTHE_E_ARGUMENT, "%s is packed already", calibrator_path);
         goto done;
     }
+    if (n_blocks > 0 && !base_path) {
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT, "%s has %u blocks: packing it needs the base model",
+                              calibrator_path, n_blocks);
+        goto done;
+    }
     if (n_blocks > 0) {
         status = soothe__gguf_open(&base, base_path, err);
         if (status == SOOTHE_OK) {
