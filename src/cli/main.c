@@ -13,6 +13,8 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_pull,
     &soothe__command_run,
     &soothe__command_demo,
+    &soothe__command_calibrator,
+    &soothe__command_ppl,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 
