@@ -50,7 +50,8 @@ void soothe__corpus_free(struct soothe__corpus *c); /* also of a zeroed one */
  *   {"prompt": "…", "completion": "…"} or {"text": "…"}   a single text
  * Lines of no such form, invalid UTF-8, an empty or equal completion, a text over 1 MiB: counted in
  * n_bad; an exact repetition: in n_repeated.
- * errors  SOOTHE_E_IO; SOOTHE_E_FORMAT damaged archive, or not one good line (the first reason is told) */
+ * errors  SOOTHE_E_IO; SOOTHE_E_FORMAT damaged archive, or not one good line (the first reason is told).
+ *         libarchive does not compare gzip's checksum: xz and zstd notice a flipped bit, gzip may not */
 enum soothe_status soothe__corpus_read(struct soothe__corpus *c, const char *path, struct soothe_error *err);
 
 /* Adds one; equal texts are kept once, repeated pairs and singles stay repeated. */
