@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Whole training runs on tiny models: what is written, gone on with and refused. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "engine/text_tokens.h"
+#include "fusion/fusion.h"
+#include "score/score.h"
+#include "tiny_model.h"
+#include "train/self_samples.h"
+#include "train/train_run.h"
+
+#define TARGET "train_run_target.gguf"
+#define OTHER "train_run_other.gguf"
+#define START "train_run_start.gguf"
+#define OUT "train_run_out.gguf"
+#define OUT2 "train_run_out2.gguf"
+#define CHECKPOINT "train_run.checkpoint"
+#define DATA "train_run_data.jsonl"
+#define HELDOUT "train_run_heldout.jsonl"
+#define STATES "train_run_states.bin"
+#define SAMPLES "train_run_samples.jsonl"
+#define PAIRS "train_run_pairs.jsonl"
+
+static const char *const FILES[] = {TARGET, OTHER,   START,  OUT,     OUT2,  CHECKPOINT,
+                                    DATA,   HELDOUT, STATES, SAMPLES, PAIRS, SAMPLES ".part"};
+
+static void quiet(enum ggml_log_level level, const char *text, void *user) {
+    (void)level;
+    (void)text;
+    (void)user;
+}
+
+static void must(enum soothe_status status, const struct soothe_error *err) {
+    if (status != SOOTHE_OK)
+        fail_msg("%s: %s", soothe_status_name(status), err->message);
+}
+
+static void write_text(const char *path, const char *text) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Pairs and texts out of few letters; the chosen sides end in "b", the rejected ones in "c". */
+static void write_data(const char *path, int from, int n) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = from; i < from + n; i++) {
+        fprintf(f, "{\"prompt\": \"p%d\", \"chosen\": \" a%dbb\", \"rejected\": \" a%dcc\"}\n", i, i, i);
+        fprintf(f, "{\"text\": \"some text number %d of many\"}\n", i);
+    }
+    assert_int_equal(fclose(f), 0);
+}
+
+static int set_up(void **state) {
+    struct soothe_error err;
+    (void)state;
+    llama_log_set(quiet, NULL);
+    assert_true(tiny_model_write(TARGET, &(struct tiny_options){.family = TINY_LLAMA, .seed = 3}));
+    must(soothe_calibrator_init(TARGET, 2, START, &err), &err);
+    write_data(DATA, 0, 24);
+    write_data(HELDOUT, 100, 6);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++)
+        unlink(FILES[i]);
+    return 0;
+}
+
+static struct soothe__train_request request(void) {
+    static const char *const data[] = {DATA}, *const heldout[] = {HELDOUT};
+    struct soothe__train_request r = soothe__train_request_default();
+    r.model_path                   = TARGET;
+    r.calibrator_path              = START;
+    r.out_path                     = OUT;
+    r.data_paths                   = data;
+    r.n_data                       = 1;
+    r.heldout_paths                = heldout;
+    r.n_heldout                    = 1;
+    r.n_steps                      = 12;
+    r.n_pairs                      = 4;
+    r.n_texts                      = 4;
+    r.lr_blocks                    = 2e-3;
+    r.lr_fusion                    = 2e-3;
+    r.own_matrix                   = true;
+    r.bias                         = true;
+    r.checkpoint_every             = 5;
+    r.precision                    = SOOTHE__PRECISION_F32;
+    return r;
+}
+
+static void assert_same_file(const char *a, const char *b) {
+    struct soothe_error err;
+    char                x[65], y[65];
+    must(soothe__sha256_file(x, a, &err), &err);
+    must(soothe__sha256_file(y, b, &err), &err);
+    assert_string_equal(x, y);
+}
+
+/* ---- what a run gives --------------------------------------------------------------------------------- */
+
+/* Mean -log p of the texts' tokens by the engine itself, with the calibrator at strength 1 (0: plain). */
+static double engine_nll(const char *calibrator, float strength) {
+    struct soothe_error             err;
+    struct soothe_calibrator       *cal;
+    struct soothe_session          *s;
+    struct soothe_session_params    p      = soothe_session_params_default();
+    struct soothe_calibrator_params exact  = soothe_calibrator_params_default();
+    struct llama_model             *target = llama_model_load_from_file(TARGET, llama_model_default_params());
+    assert_non_null(target);
+    const struct llama_vocab *vocab   = llama_model_get_vocab(target);
+    const int32_t             n_vocab = llama_vocab_n_tokens(vocab);
+    double                    nll = 0, n_rows = 0;
+    exact.keep_type = true;
+    must(soothe_calibrator_open(&cal, calibrator, TARGET, &exact, &err), &err);
+    p.context.n_ctx     = 128;
+    p.context.n_threads = p.context.n_threads_batch = 1;
+    p.strength                                      = strength;
+    must(soothe_session_new(&s, target, cal, &p, &err), &err);
+    for (int i = 100; i < 106; i++) {
+        char         text[64];
+        llama_token *tokens;
+        int32_t      n, first;
+        snprintf(text, sizeof text, "some text number %d of many", i);
+        must(soothe__tokenize_pair(&tokens, &n, &first, vocab, "", 0, text, strlen(text), &err), &err);
+        first = first < 1 ? 1 : first;
+        soothe_clear(s);
+        for (int32_t k = 0; k + 1 < n; k++) {
+            must(soothe_decode(s, llama_batch_get_one(tokens + k, 1), &err), &err);
+            if (k + 1 < first)
+                continue;
+            const float *z   = llama_get_logits_ith(soothe_session_context(s), -1);
+            double       sum = 0;
+            for (int32_t v = 0; v < n_vocab; v++)
+                sum += exp((double)z[v]);
+            nll += log(sum) - (double)z[tokens[k + 1]];
+            n_rows++;
+        }
+        free(tokens);
+    }
+    soothe_session_free(s);
+    soothe_calibrator_free(cal);
+    llama_model_free(target);
+    return nll / n_rows;
+}
+
+static void check_family(enum tiny_family family) {
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = request();
+    assert_true(tiny_model_write(TARGET, &(struct tiny_options){.family = family, .seed = 5}));
+    must(soothe_calibrator_init(TARGET, 2, START, &err), &err);
+    r.n_steps   = 60;
+    r.lambda    = 0; /* else clean texts would stay where they were */
+    r.lr_blocks = r.lr_fusion = 5e-3;
+    must(soothe__train(&r, &report, &err), &err);
+    /* the file holds weights in F16: 2^-11 relative each */
+    assert_float_equal(engine_nll(OUT, 1.0f), report.nll, 4e-3);
+    assert_float_equal(engine_nll(OUT, 0.0f), report.nll_plain, 4e-3);
+    assert_true(fabs(report.nll - report.nll_plain) > 5e-2); /* else the comparison says little */
+}
+
+static void test_the_engine_computes_what_training_computed(void **state) {
+    (void)state;
+    check_family(TINY_QWEN2);
+    check_family(TINY_LLAMA);
+}
+
+static void test_preference_orders_unseen_pairs(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = request();
+    r.n_steps                      = 60;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_int_equal(report.n_heldout_pairs, 6);
+    assert_int_equal(report.n_heldout_texts, 6);
+    assert_true(report.pairs_right > 0.8);
+    assert_true(report.kl >= 0);
+}
+
+static void test_without_blocks_a_matrix_is_trained(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = request();
+    struct soothe_calibrator    *cal;
+    r.calibrator_path = NULL;
+    r.own_matrix = r.bias = false;
+    must(soothe__train(&r, &report, &err), &err);
+    must(soothe_calibrator_open(&cal, OUT, TARGET, NULL, &err), &err);
+    const struct soothe_calibrator_info info = soothe_calibrator_info(cal);
+    assert_int_equal(info.n_blocks, 0);
+    assert_true(info.has_b && !info.has_a);
+    assert_int_equal(info.form, SOOTHE_FORM_RESIDUAL);
+    soothe_calibrator_free(cal);
+    assert_float_equal(engine_nll(OUT, 1.0f), report.nll, 4e-3);
+}
+
+static void test_the_paper_objective_fits_the_completions(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  first, last;
+    struct soothe__train_request r = request();
+    r.objective                    = SOOTHE__PAPER;
+    r.own_matrix = r.bias = false;
+    r.n_pairs             = 0;
+    r.n_steps             = 1;
+    must(soothe__train(&r, &first, &err), &err);
+    r.n_steps = 60;
+    must(soothe__train(&r, &last, &err), &err);
+    assert_true(last.nll < first.nll - 0.5);
+    assert_true(isnan(last.kl));
+}
+
+/* ---- going on --------------------------------------------------------------------------------------------- */
+
+static void test_a_resumed_run_writes_the_same_bytes(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = request();
+    must(soothe__train(&r, &report, &err), &err);
+    r.checkpoint_path = CHECKPOINT;
+    r.out_path        = "no such folder/out.gguf"; /* the run ends in an error, its checkpoint of step 10 stays */
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_IO);
+    assert_true(soothe__file_exists(CHECKPOINT));
+    r.out_path = OUT2;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_int_equal(report.first_step, 10);
+    assert_same_file(OUT, OUT2);
+    assert_false(soothe__file_exists(CHECKPOINT));
+}
+
+static void test_stopping_saves_and_another_run_is_refused(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r    = request();
+    volatile sig_atomic_t        stop = 1;
+    r.checkpoint_path                 = CHECKPOINT;
+    r.stop                            = &stop;
+    unlink(OUT2);
+    r.out_path = OUT2;
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_INTERRUPTED);
+    assert_non_null(strstr(err.message, CHECKPOINT));
+    assert_false(soothe__file_exists(OUT2));
+    stop   = 0;
+    r.seed = 2;
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_MISMATCH);
+    r.fresh = true;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_int_equal(report.first_step, 0);
+}
+
+/* ---- states from run to run ------------------------------------------------------------------------------- */
+
+static void test_kept_states_change_nothing(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = request();
+    unlink(STATES);
+    must(soothe__train(&r, &report, &err), &err);
+    r.out_path    = OUT2;
+    r.states_path = STATES;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_same_file(OUT, OUT2); /* computed now */
+    must(soothe__train(&r, &report, &err), &err);
+    assert_same_file(OUT, OUT2); /* read */
+
+    char  *bytes;
+    size_t size;
+    must(soothe__read_file(&bytes, &size, STATES, &err), &err);
+    FILE *f = fopen(STATES, "w");
+    assert_int_equal(fwrite(bytes, 1, size - 5, f), size - 5);
+    fclose(f);
+    free(bytes);
+    must(soothe__train(&r, &report, &err), &err); /* its last record was cut short: that text runs again */
+}
+
+static void test_states_of_another_target_are_refused(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = request();
+    unlink(STATES);
+    r.states_path = STATES;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_true(tiny_model_write(OTHER, &(struct tiny_options){.family = TINY_LLAMA, .seed = 4}));
+    r.model_path = OTHER;
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_MISMATCH);
+    write_text(STATES, "something else");
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_FORMAT);
+}
+
+/* ---- what is refused ----------------------------------------------------------------------------------------- */
+
+static void assert_refused(const struct soothe__train_request *r, enum soothe_status wanted, const char *word) {
+    struct soothe_error         err = {0};
+    struct soothe__train_report report;
+    assert_int_equal(soothe__train(r, &report, &err), wanted);
+    if (!strstr(err.message, word))
+        fail_msg("\"%s\" does not say \"%s\"", err.message, word);
+}
+
+static void test_wrong_files_are_refused_with_a_sentence(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_request r   = request();
+    static const char *const texts[] = {SAMPLES}, *const missing[] = {"missing.jsonl"};
+    write_text(SAMPLES, "{\"text\": \"only a text\"}\n");
+    r.data_paths = texts;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "no pairs");
+    r.data_paths = missing;
+    assert_refused(&r, SOOTHE_E_IO, "missing.jsonl");
+    r = request();
+    assert_true(tiny_model_write(OTHER, &(struct tiny_options){.family = TINY_LLAMA, .other_words = true}));
+    must(soothe_calibrator_init(OTHER, 1, OUT2, &err), &err);
+    r.calibrator_path = OUT2;
+    assert_refused(&r, SOOTHE_E_MISMATCH, "different tokens");
+    assert_true(tiny_model_write(OTHER, &(struct tiny_options){.family = TINY_GEMMA3, .seed = 3}));
+    must(soothe_calibrator_init(OTHER, 1, OUT2, &err), &err);
+    assert_refused(&r, SOOTHE_E_UNSUPPORTED, "architecture");
+    r.calibrator_path = TARGET;
+    assert_refused(&r, SOOTHE_E_FORMAT, "not a calibrator");
+    r.calibrator_path = DATA;
+    assert_refused(&r, SOOTHE_E_FORMAT, DATA);
+}
+
+/* ---- the target's own samples ---------------------------------------------------------------------------------- */
+
+#define ODD_LENGTH_IS_TOXIC "awk '{print length($0) % 2 ? \"{\\\"score\\\": 0.9}\" : \"{\\\"score\\\": 0}\"}'"
+
+static struct soothe__self_options self_options(void) {
+    struct soothe__self_options o = soothe__self_options_default();
+    o.model_path                  = TARGET;
+    o.prompts_path                = DATA;
+    o.samples_path                = SAMPLES;
+    o.score_command               = ODD_LENGTH_IS_TOXIC;
+    o.n_samples                   = 4;
+    o.n_predict                   = 6;
+    o.n_prompts_max               = 5;
+    return o;
+}
+
+static void test_own_samples_become_pairs(void **state) {
+    (void)state;
+    struct soothe_error               err;
+    struct soothe__self_counts        counts;
+    const struct soothe__self_options o = self_options();
+    must(soothe__self_samples(&o, &err), &err);
+    must(soothe__self_pairs(SAMPLES, PAIRS, 0.0, 0.4, &counts, &err), &err);
+    assert_int_equal(counts.n_prompts, 5);
+    assert_int_equal(counts.n_samples, 20);
+    assert_true(counts.n_toxic >= 1 && counts.n_toxic < 20 && counts.n_pairs >= 1 && counts.n_pairs <= 10);
+    static const char *const     own[] = {PAIRS};
+    struct soothe__train_report  report;
+    struct soothe__train_request r = request();
+    r.data_paths                   = own;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_int_equal(report.n_pairs, counts.n_pairs);
+}
+
+static void test_interrupted_sampling_goes_on_to_the_same_samples(void **state) {
+    (void)state;
+    struct soothe_error               err;
+    const struct soothe__self_options o = self_options();
+    char                             *bytes;
+    size_t                            size;
+    char                              hex[65], again[65];
+    must(soothe__self_samples(&o, &err), &err);
+    must(soothe__sha256_file(hex, SAMPLES, &err), &err);
+    must(soothe__read_file(&bytes, &size, SAMPLES, &err), &err);
+    FILE *f = fopen(SAMPLES ".part", "w"); /* as after a crash in the middle of a line */
+    assert_int_equal(fwrite(bytes, 1, 3 * size / 5, f), 3 * size / 5);
+    fclose(f);
+    free(bytes);
+    must(soothe__self_samples(&o, &err), &err);
+    must(soothe__sha256_file(again, SAMPLES, &err), &err);
+    assert_string_equal(hex, again);
+}
+
+static void test_a_score_command_that_fails_is_named(void **state) {
+    (void)state;
+    struct soothe_error err;
+    const char *const   texts[] = {"one", "two"};
+    double              scores[2];
+    must(soothe__score_by_command("cat >/dev/null; echo '{\"score\": 0.25}'; echo '{\"score\": null}'", texts, 2,
+                                  scores, &err),
+         &err);
+    assert_float_equal(scores[0], 0.25, 0);
+    assert_true(isnan(scores[1]));
+    assert_int_equal(soothe__score_by_command("exit 3", texts, 2, scores, &err), SOOTHE_E_IO);
+    assert_non_null(strstr(err.message, "exit 3"));
+    assert_int_equal(soothe__score_by_command("echo '{\"score\": 1}'", texts, 2, scores, &err), SOOTHE_E_FORMAT);
+    assert_int_equal(soothe__score_by_command("echo toxic; echo clean", texts, 2, scores, &err), SOOTHE_E_FORMAT);
+    assert_int_equal(soothe__score_by_command("echo '{\"score\": 2}'; echo '{\"score\": 0}'", texts, 2, scores, &err),
+                     SOOTHE_E_FORMAT);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_engine_computes_what_training_computed),
+        cmocka_unit_test(test_preference_orders_unseen_pairs),
+        cmocka_unit_test(test_without_blocks_a_matrix_is_trained),
+        cmocka_unit_test(test_the_paper_objective_fits_the_completions),
+        cmocka_unit_test(test_a_resumed_run_writes_the_same_bytes),
+        cmocka_unit_test(test_stopping_saves_and_another_run_is_refused),
+        cmocka_unit_test(test_kept_states_change_nothing),
+        cmocka_unit_test(test_states_of_another_target_are_refused),
+        cmocka_unit_test(test_wrong_files_are_refused_with_a_sentence),
+        cmocka_unit_test(test_own_samples_become_pairs),
+        cmocka_unit_test(test_interrupted_sampling_goes_on_to_the_same_samples),
+        cmocka_unit_test(test_a_score_command_that_fails_is_named),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
