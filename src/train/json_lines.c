@@ -25,8 +25,9 @@ struct soothe__lines {
 static enum soothe_status archive_failed(const struct soothe__lines *l, struct soothe_error *err) {
     const char *why = archive_error_string(l->archive);
     const int   n   = archive_errno(l->archive);
-    return soothe__fail(err, n == EILSEQ || n == EINVAL || n == -1 ? SOOTHE_E_FORMAT : SOOTHE_E_IO,
-                        "cannot read %s: %s", l->path, why ? why : "the file is damaged");
+    if (n == EILSEQ || n == EINVAL || n == -1)
+        return soothe__fail(err, SOOTHE_E_FORMAT, "cannot read %s: %s", l->path, why ? why : "the file is damaged");
+    return soothe__fail(err, SOOTHE_E_IO, "cannot read %s: %s", l->path, strerror(n));
 }
 
 enum soothe_status soothe__lines_open(struct soothe__lines **out, const char *path, struct soothe_error *err) {

@@ -12,6 +12,7 @@
 #include "train/checkpoint.h"
 #include "train/heldout.h"
 #include "train/train_model.h"
+#include "train/training_facts.h"
 
 struct soothe__train_request soothe__train_request_default(void) {
     return (struct soothe__train_request){.heldout_share    = 0.05,
@@ -433,72 +434,12 @@ static enum soothe_status measure_heldout(struct run *run, struct soothe_error *
     return status;
 }
 
-enum { N_FACTS = 64 };
-
-struct facts {
-    struct soothe__fact list[N_FACTS];
-    char                keys[N_FACTS][64];
-    size_t              n;
-};
-
-static void add_fact(struct facts *f, const char *key, const char *text, double number) {
-    if (f->n == N_FACTS || (!text && !isfinite(number)))
-        return;
-    snprintf(f->keys[f->n], sizeof f->keys[f->n], "soothe.training.%s", key);
-    f->list[f->n] = (struct soothe__fact){f->keys[f->n], text, number};
-    f->n++;
-}
-
-static const char *file_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-static void add_sources(struct facts *f, const char *kind, const struct soothe__corpus *c) {
-    for (size_t i = 0; i < c->n_sources; i++) {
-        char key[40];
-        snprintf(key, sizeof key, "%s.%zu.file", kind, i);
-        add_fact(f, key, file_name(c->sources[i].path), 0);
-        snprintf(key, sizeof key, "%s.%zu.sha256", kind, i);
-        add_fact(f, key, c->sources[i].sha256, 0);
-    }
-}
-
-static void collect_facts(struct facts *f, const struct run *run) {
-    const struct soothe__train_request *r = &run->r;
-    const struct soothe__train_report  *p = run->report;
-    add_fact(f, "objective", is_preference(run) ? "preference" : "paper", 0);
-    add_fact(f, "precision", p->bf16 ? "bf16" : "f32", 0);
-    add_fact(f, "run_sha256", run->hash, 0);
-    add_sources(f, "data", &run->corpus);
-    add_sources(f, "heldout", &run->heldout);
-    add_fact(f, "seed", NULL, (double)r->seed);
-    add_fact(f, "steps", NULL, r->n_steps);
-    add_fact(f, "pairs_per_step", NULL, r->n_pairs);
-    add_fact(f, "texts_per_step", NULL, r->n_texts);
-    add_fact(f, "max_length", NULL, r->max_length);
-    add_fact(f, "rate_blocks", NULL, r->lr_blocks);
-    add_fact(f, "rate_fusion", NULL, r->lr_fusion);
-    add_fact(f, "kappa", NULL, r->kappa);
-    add_fact(f, "lambda", NULL, r->lambda);
-    add_fact(f, "weight_decay", NULL, r->weight_decay);
-    add_fact(f, "n_pairs", NULL, (double)p->n_pairs);
-    add_fact(f, "n_texts", NULL, (double)p->n_texts);
-    add_fact(f, "loss", NULL, p->loss);
-    add_fact(f, "result.n_pairs", NULL, (double)p->n_heldout_pairs);
-    add_fact(f, "result.n_texts", NULL, (double)p->n_heldout_texts);
-    add_fact(f, "result.pairs_right", NULL, p->pairs_right);
-    add_fact(f, "result.kl", NULL, p->kl);
-    add_fact(f, "result.nll", NULL, p->nll);
-    add_fact(f, "result.nll_plain", NULL, p->nll_plain);
-}
-
 static enum soothe_status write_result(const struct run *run, struct soothe_error *err) {
     size_t                             n_tensors;
     const struct soothe__train_tensor *tensors    = soothe__train_tensors(run->core, &n_tensors);
     const float                       *parameters = soothe__train_parameters(run->core, NULL);
     struct soothe__named_values       *replaced   = soothe__calloc(n_tensors + 1, sizeof *replaced);
-    struct facts                      *facts      = soothe__calloc(1, sizeof *facts);
+    struct soothe__training_facts     *facts      = soothe__calloc(1, sizeof *facts);
     const char                        *base       = soothe__gguf_find_string(&run->files.target, "general.name");
     char                               name[256];
     if (!replaced || !facts) {
@@ -508,7 +449,7 @@ static enum soothe_status write_result(const struct run *run, struct soothe_erro
     }
     snprintf(name, sizeof name, "%s, %d blocks, %s", base ? base : "calibrator", run->files.shape.n_blocks,
              is_preference(run) ? "preference" : "paper");
-    collect_facts(facts, run);
+    soothe__training_facts(facts, &run->r, run->report, &run->corpus, &run->heldout, run->hash);
     struct soothe__calibrator_spec spec = {.name        = name,
                                            .source_path = run->r.calibrator_path,
                                            .target_path = run->r.model_path,

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Where a calibrator comes from, as the keys soothe.training.… of its file. */
+#ifndef SOOTHE_TRAINING_FACTS_H
+#define SOOTHE_TRAINING_FACTS_H
+
+#include "fusion/calibrator_file.h"
+#include "train/train_run.h"
+
+enum { SOOTHE__FACTS_MAX = 64 };
+
+struct soothe__training_facts {
+    struct soothe__fact list[SOOTHE__FACTS_MAX];
+    char                keys[SOOTHE__FACTS_MAX][64];
+    size_t              n;
+};
+
+/* Options, data with their hashes, and the figures of the end; r with its defaults filled in. Texts are borrowed. */
+void soothe__training_facts(struct soothe__training_facts *f, const struct soothe__train_request *r,
+                            const struct soothe__train_report *p, const struct soothe__corpus *corpus,
+                            const struct soothe__corpus *heldout, const char *run_hash);
+
+#endif /* SOOTHE_TRAINING_FACTS_H */
