@@ -108,7 +108,7 @@ def paradetox_pairs(sets):
     with open_text(sets / "paradetox/paradetox.tsv") as f:
         next(f)
         for line in f:
-            toxic, neutral = [c.strip() for c in line.rstrip("\n").split("\t")][:2]
+            toxic, neutral = [c.strip() for c in line.rstrip("\n").split("\t") + [""]][:2]
             if 12 <= len(toxic) <= 200 and len(neutral) >= 8 and toxic.lower() != neutral.lower():
                 rows.append(("", neutral, toxic))
     rows.sort(key=lambda r: place(r[2], "paradetox"))
