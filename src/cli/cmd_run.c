@@ -89,6 +89,10 @@ static int check_choice(const struct choice *c, const char *word, const char *mo
         return soothe__print_misuse("run", "several sources of prompts: one of -p, -f, --prompts and - is enough");
     if (c->n_predict && !strcmp(c->n_predict, "0"))
         return soothe__print_misuse("run", "-n 0 generates nothing (-1 is: until the context is full)");
+    char names[256];
+    soothe__method_names(names, sizeof names);
+    if (!soothe__method_find(c->method))
+        return soothe__print_misuse("run", "there is no method \"%s\"; there are: %s", c->method, names);
     if (c->method && !strcmp(c->method, "none") && c->compare)
         return soothe__print_misuse("run", "--compare needs a method to compare with, not none");
     if (c->method && !strcmp(c->method, "none") && (c->calibrator || c->strength))

@@ -50,7 +50,7 @@ struct soothe__utf8_stream {
     size_t        n_held;
 };
 /* Adds n bytes; writes the characters now whole to out and returns their size. Bytes that can be part of no
- * character become U+FFFD. out has room for 3 * (n + n_held) bytes. */
+ * character, and zero bytes, become U+FFFD. out has room for 3 * (n + n_held) bytes. */
 size_t soothe__utf8_push(struct soothe__utf8_stream *s, const char *bytes, size_t n, char *out);
 
 /* ---- many continuations: generate.c ------------------------------------------------------------------- */

@@ -4,8 +4,10 @@
 
 #include "generate/generate.h"
 
-/* Bytes of the character that begins at s; 0 if none does. */
+/* Bytes of the character that begins at s; 0 if none does. A zero byte is none: texts end with it. */
 static size_t whole(const unsigned char *s, size_t n) {
+    if (n > 0 && s[0] == 0)
+        return 0;
     for (size_t k = 1; k <= 4 && k <= n; k++)
         if (soothe__utf8_valid((const char *)s, k))
             return k;

@@ -11,24 +11,19 @@ static const struct soothe__method *const METHODS[] = {
     NULL,
 };
 
-const struct soothe__method *const *soothe__methods(void) {
-    return METHODS;
-}
-
 struct soothe__method_options soothe__method_options_default(void) {
     const struct soothe_session_params session = soothe_session_params_default();
     return (struct soothe__method_options){.strength = NAN, .context = session.context};
 }
 
-static const struct soothe__method *find(const char *name) {
+const struct soothe__method *soothe__method_find(const char *name) {
     for (size_t i = 0; METHODS[i]; i++)
         if (!name || !strcmp(METHODS[i]->name, name))
             return METHODS[i];
     return NULL;
 }
 
-/* "fusion, none" */
-static void list_names(char *out, size_t size) {
+void soothe__method_names(char *out, size_t size) {
     size_t n = 0;
     out[0]   = '\0';
     for (size_t i = 0; METHODS[i] && n < size; i++)
@@ -39,9 +34,9 @@ enum soothe_status soothe__method_apply(struct soothe__applied_method *m, const 
                                         const char *target_path, const struct soothe__method_options *options,
                                         struct soothe_error *err) {
     char names[256];
-    *m = (struct soothe__applied_method){.method = find(name)};
+    *m = (struct soothe__applied_method){.method = soothe__method_find(name)};
     if (!m->method) {
-        list_names(names, sizeof names);
+        soothe__method_names(names, sizeof names);
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "there is no method \"%s\"; there are: %s", name, names);
     }
     const enum soothe_status status = m->method->apply(m, target, target_path, options, err);

@@ -39,8 +39,10 @@ struct soothe__method {
     void (*release)(void *state); /* after the session has ended; state may be NULL */
 };
 
-/* All of them, the default first, NULL at the end. */
-const struct soothe__method *const *soothe__methods(void);
+/* NULL if there is none of that name; name NULL: the default. */
+const struct soothe__method *soothe__method_find(const char *name);
+/* "fusion, none": all of them, the default first, cut to size. */
+void soothe__method_names(char *out, size_t size);
 
 /* name         NULL: the default
  * target       borrowed, must outlive m;  target_path  its file
