@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One pass over a batch: blocks, fusion, head; the two objectives; and the way back. */
+#include "train/train_pass.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/kernels.h"
+
+static inline bool has_a(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__PREFERENCE && core->options.a && core->shape.n_blocks > 0;
+}
+
+static inline bool has_b(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__PREFERENCE && core->options.b;
+}
+
+static inline bool has_bias(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__PREFERENCE && core->options.bias;
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------- */
+
+static int32_t padded_to(int32_t n, int32_t step) {
+    return (n + step - 1) / step * step;
+}
+
+static int32_t padded_rows(const struct soothe__train_batch *batch) {
+    return padded_to(batch->n_rows, SOOTHE__ROWS_STEP);
+}
+
+/* Row i of an operand (R, width). */
+static void put_row(const struct soothe__train_core *core, void *operand, const float *x, int32_t i, int32_t width) {
+    const size_t n = (size_t)width, at = (size_t)i * n;
+    if (core->bf16)
+        soothe__to_bf16((uint16_t *)operand + at, x, n);
+    else
+        memcpy((float *)operand + at, x, n * sizeof *x);
+}
+
+static void zero_padding(const struct soothe__train_core *core, void *operand, int32_t n_rows, int32_t width) {
+    const size_t  row = (size_t)width * (core->bf16 ? sizeof(uint16_t) : sizeof(float));
+    const int32_t end = padded_to(n_rows, SOOTHE__HEAD_ROWS);
+    memset((char *)operand + (size_t)n_rows * row, 0, (size_t)(end - n_rows) * row);
+}
+
+static void put_rows(const struct soothe__train_core *core, void *operand, const float *x, int32_t n, int32_t width) {
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < n; i++)
+        put_row(core, operand, x + (size_t)i * (size_t)width, i, width);
+    zero_padding(core, operand, n, width);
+}
+
+static const void *weight_operand(struct soothe__train_core *core, size_t offset, size_t n, void *scratch) {
+    if (!core->bf16)
+        return core->parameters + offset;
+    soothe__to_bf16(scratch, core->parameters + offset, n);
+    return scratch;
+}
+
+/* h_f += x M with the operand x (R, n_in) and the parameter M (n_in, d_tgt). */
+static enum soothe_status add_product(struct soothe__train_core *core, const void *x, size_t offset, int32_t n_in,
+                                      int32_t n_rows, struct soothe_error *err) {
+    const size_t n       = (size_t)n_in * (size_t)core->shape.d_tgt;
+    uint16_t    *scratch = core->bf16 ? soothe__calloc(n, sizeof *scratch) : NULL;
+    if (core->bf16 && !scratch)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
+    const enum soothe_status status = soothe__gemm_run(core->gemm, false, false, n_rows, core->shape.d_tgt, n_in, x,
+                                                       weight_operand(core, offset, n, scratch), core->h_f, true, err);
+    free(scratch);
+    return status;
+}
+
+/* The rows' states h_c as an operand. */
+static void gather_states(struct soothe__train_core *core, const struct soothe__train_batch *batch, const float *h_c) {
+    const int32_t d = core->shape.d_cal;
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        put_row(core, core->h_c_operand, h_c + (size_t)batch->rows[i].position * (size_t)d, i, d);
+    zero_padding(core, core->h_c_operand, batch->n_rows, d);
+}
+
+/* h_f = h_t + A^T h_c + B^T h_t + b. */
+static enum soothe_status fuse(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                               struct soothe_error *err) {
+    const int32_t      d = core->shape.d_tgt, n = batch->n_rows;
+    const size_t       width  = (size_t)d;
+    enum soothe_status status = SOOTHE_OK;
+    soothe__from_bf16(core->h_f, batch->h_t, (size_t)n * width);
+    put_rows(core, core->h_t_operand, core->h_f, n, d);
+    if (has_a(core))
+        status = add_product(core, core->h_c_operand, core->a, core->shape.d_cal, padded_rows(batch), err);
+    if (!status && has_b(core))
+        status = add_product(core, core->h_t_operand, core->b, d, padded_rows(batch), err);
+    for (int32_t i = 0; i < n && has_bias(core); i++)
+        soothe__add_scaled(core->h_f + (size_t)i * width, core->parameters + core->bias, 1.0f, width);
+    put_rows(core, core->h_operand, core->h_f, n, d);
+    return status;
+}
+
+enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                        bool gradient, bool kl_of_all, struct soothe_error *err) {
+    const bool         preference = core->options.objective == SOOTHE__PREFERENCE;
+    const float       *h_c        = NULL;
+    enum soothe_status status     = SOOTHE_OK;
+    if (core->blocks)
+        status = soothe__blocks_forward(core->blocks, core->parameters, batch, &h_c, err);
+    if (status)
+        return status;
+    if (h_c)
+        gather_states(core, batch, h_c);
+    if (preference)
+        status = fuse(core, batch, err);
+    if (status)
+        return status;
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        core->next[i]          = batch->rows[i].next;
+        core->diverge[i]       = preference && (kl_of_all || batch->rows[i].kind == SOOTHE__ROW_KL);
+        core->log_p_t[i]       = batch->log_p_t ? batch->log_p_t[i] : NAN;
+        core->needs_log_p_t[i] = preference && isnan(core->log_p_t[i]);
+        core->kl[i]            = 0.0f;
+    }
+    const struct soothe__head_rows rows = {.n             = batch->n_rows,
+                                           .h             = preference ? core->h_operand : core->h_c_operand,
+                                           .h_t           = core->h_t_operand,
+                                           .next          = core->next,
+                                           .diverge       = core->diverge,
+                                           .needs_log_p_t = core->needs_log_p_t,
+                                           .log_p         = core->log_p,
+                                           .log_p_t       = core->log_p_t,
+                                           .kl            = core->kl,
+                                           .g             = gradient ? core->g : NULL};
+    status                              = soothe__head_run(core->head, &rows, err);
+    if (!status && batch->log_p_t)
+        memcpy(batch->log_p_t, core->log_p_t, (size_t)batch->n_rows * sizeof *batch->log_p_t);
+    return status;
+}
+
+/* ---- objectives ------------------------------------------------------------------------------------------- */
+
+static double softplus(double x) {
+    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+}
+
+static double sigmoid(double x) {
+    return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
+}
+
+/* The loss, and in scale what each row's g counts for in its gradient. */
+static void preference_loss(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                            struct soothe__train_result *r) {
+    const double kappa = core->options.kappa, lambda = core->options.lambda;
+    int32_t      n_kl = 0;
+    memset(core->margins, 0, (size_t)batch->n_pairs * sizeof *core->margins);
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        const struct soothe__train_row *row   = &batch->rows[i];
+        const double                    ratio = (double)core->log_p[i] - (double)core->log_p_t[i];
+        if (row->kind == SOOTHE__ROW_CHOSEN)
+            core->margins[row->i_pair] += ratio;
+        else if (row->kind == SOOTHE__ROW_REJECTED)
+            core->margins[row->i_pair] -= ratio;
+        else if (row->kind == SOOTHE__ROW_KL) {
+            r->kl += (double)core->kl[i];
+            n_kl++;
+        }
+    }
+    r->kl /= n_kl ? n_kl : 1;
+    for (int32_t i = 0; i < batch->n_pairs; i++) {
+        r->preference += softplus(-kappa * core->margins[i]) / batch->n_pairs;
+        r->n_pairs_right += core->margins[i] > 0;
+    }
+    r->loss = r->preference + lambda * r->kl;
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        const struct soothe__train_row *row  = &batch->rows[i];
+        double                          pull = 0; /* of a pair's rows: -dloss/dS(y+) */
+        if (row->kind == SOOTHE__ROW_CHOSEN || row->kind == SOOTHE__ROW_REJECTED)
+            pull = kappa * sigmoid(-kappa * core->margins[row->i_pair]) / batch->n_pairs;
+        core->scale[i] = (float)(row->kind == SOOTHE__ROW_CHOSEN     ? pull
+                                 : row->kind == SOOTHE__ROW_REJECTED ? -pull
+                                 : row->kind == SOOTHE__ROW_KL       ? lambda / n_kl
+                                                                     : 0.0);
+    }
+}
+
+struct soothe__train_result soothe__pass_loss(struct soothe__train_core        *core,
+                                              const struct soothe__train_batch *batch) {
+    struct soothe__train_result r = {0};
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        r.nll -= (double)core->log_p[i] / batch->n_rows;
+    if (core->options.objective == SOOTHE__PREFERENCE) {
+        preference_loss(core, batch, &r);
+        return r;
+    }
+    r.loss = r.nll;
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        core->scale[i] = 1.0f / (float)batch->n_rows;
+    return r;
+}
+
+/* ---- backward ----------------------------------------------------------------------------------------------- */
+
+/* Gradients of A, B, bias, and dh_c_rows, from the scaled rows of g, whose operand is in h_operand. */
+static enum soothe_status fusion_backward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                          struct soothe_error *err) {
+    const int32_t      d = core->shape.d_tgt, d_cal = core->shape.d_cal, rows = padded_rows(batch);
+    float             *gradients = core->gradients;
+    enum soothe_status status    = SOOTHE_OK;
+    if (has_a(core))
+        status = soothe__gemm_run(core->gemm, true, false, d_cal, d, rows, core->h_c_operand, core->h_operand,
+                                  gradients + core->a, true, err);
+    if (!status && has_b(core))
+        status = soothe__gemm_run(core->gemm, true, false, d, d, rows, core->h_t_operand, core->h_operand,
+                                  gradients + core->b, true, err);
+    for (int32_t i = 0; i < batch->n_rows && has_bias(core); i++)
+        soothe__add_scaled(gradients + core->bias, core->g + (size_t)i * (size_t)d, 1.0f, (size_t)d);
+    if (status || !has_a(core) || core->options.freeze_blocks)
+        return status;
+    const size_t n       = (size_t)d_cal * (size_t)d;
+    uint16_t    *scratch = core->bf16 ? soothe__calloc(n, sizeof *scratch) : NULL;
+    if (core->bf16 && !scratch)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
+    status = soothe__gemm_run(core->gemm, false, true, rows, d_cal, d, core->h_operand,
+                              weight_operand(core, core->a, n, scratch), core->dh_c_rows, false, err);
+    free(scratch);
+    return status;
+}
+
+enum soothe_status soothe__pass_backward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                         struct soothe_error *err) {
+    const size_t width = (size_t)core->shape.d_tgt, d_cal = (size_t)core->shape.d_cal;
+    memset(core->gradients, 0, core->n_parameters * sizeof *core->gradients);
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        for (size_t k = 0; k < width; k++)
+            core->g[(size_t)i * width + k] *= core->scale[i];
+    const float *dh_c_rows = core->g;
+    if (core->options.objective == SOOTHE__PREFERENCE) {
+        put_rows(core, core->h_operand, core->g, batch->n_rows, core->shape.d_tgt);
+        enum soothe_status status = fusion_backward(core, batch, err);
+        if (status || !has_a(core))
+            return status;
+        dh_c_rows = core->dh_c_rows;
+    }
+    if (core->options.freeze_blocks)
+        return SOOTHE_OK;
+    memset(core->dh_c, 0, (size_t)batch->n_tokens * d_cal * sizeof *core->dh_c);
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        soothe__add_scaled(core->dh_c + (size_t)batch->rows[i].position * d_cal, dh_c_rows + (size_t)i * d_cal, 1.0f,
+                           d_cal);
+    return soothe__blocks_backward(core->blocks, core->parameters, batch, core->dh_c, core->gradients, err);
+}
