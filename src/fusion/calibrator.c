@@ -165,6 +165,30 @@ static enum soothe_status check_copied(const struct soothe__gguf *g, int64_t i, 
     return status;
 }
 
+/* Puts the target's vocabulary in the place of the file's own: they are the same where the file is honest, and
+ * the engine, which trusts the arrays of a vocabulary, has read the target's already. */
+static enum soothe_status take_vocabulary(struct gguf_context *meta, const struct soothe__gguf *target,
+                                          struct soothe_error *err) {
+    struct gguf_context *vocabulary = gguf_init_empty();
+    if (!vocabulary) {
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the vocabulary of %s", target->path);
+    }
+    for (int64_t i = gguf_get_n_kv(meta); i-- > 0;) {
+        if (strncmp(gguf_get_key(meta, i), "tokenizer.", 10) == 0) {
+            gguf_remove_key(meta, gguf_get_key(meta, i));
+        }
+    }
+    gguf_set_kv(vocabulary, target->meta);
+    for (int64_t i = gguf_get_n_kv(vocabulary); i-- > 0;) {
+        if (strncmp(gguf_get_key(vocabulary, i), "tokenizer.", 10) != 0) {
+            gguf_remove_key(vocabulary, gguf_get_key(vocabulary, i));
+        }
+    }
+    gguf_set_kv(meta, vocabulary);
+    gguf_free(vocabulary);
+    return SOOTHE_OK;
+}
+
 static enum soothe_status plan_model(struct soothe__gguf_plan *plan, const struct soothe__gguf *from,
                                      const struct soothe__gguf *delta, uint32_t n_blocks,
                                      const struct soothe_calibrator_params *p, struct soothe_error *err) {
@@ -203,15 +227,20 @@ static FILE *memory_file(void) {
     return tmpfile();
 }
 
+/* from: the model's tensors and metadata; delta is added to it; vocabulary takes the place of its own. Both may
+ * be NULL. */
 static enum soothe_status load_model(struct soothe_calibrator *cal, const struct soothe__gguf *from,
-                                     const struct soothe__gguf *delta, const struct soothe_calibrator_params *p,
-                                     struct soothe_error *err) {
+                                     const struct soothe__gguf *delta, const struct soothe__gguf *vocabulary,
+                                     const struct soothe_calibrator_params *p, struct soothe_error *err) {
     struct soothe__gguf_plan plan;
     enum soothe_status       status = soothe__gguf_plan_new(&plan, (size_t)gguf_get_n_tensors(from->meta), err);
     if (status != SOOTHE_OK) {
         return status;
     }
     status = plan_model(&plan, from, delta, (uint32_t)cal->n_blocks, p, err);
+    if (status == SOOTHE_OK && vocabulary) {
+        status = take_vocabulary(plan.meta, vocabulary, err);
+    }
     if (status != SOOTHE_OK) {
         goto done;
     }
@@ -244,7 +273,7 @@ static enum soothe_status open_model(struct soothe_calibrator *cal, const struct
                                      struct soothe_error *err) {
     const char *kind = soothe__gguf_find_string(g, SOOTHE__KEY_KIND);
     if (!kind || strcmp(kind, "delta") != 0) {
-        return load_model(cal, g, NULL, p, err);
+        return load_model(cal, g, NULL, target, p, err);
     }
     struct soothe__gguf base   = {0};
     enum soothe_status  status = soothe__gguf_open(&base, p->base_path ? p->base_path : target->path, err);
@@ -252,7 +281,7 @@ static enum soothe_status open_model(struct soothe_calibrator *cal, const struct
         status = soothe__calibrator_check_base(g, &base, (uint32_t)cal->n_blocks, err);
     }
     if (status == SOOTHE_OK) {
-        status = load_model(cal, &base, g, p, err);
+        status = load_model(cal, &base, g, NULL, p, err);
     }
     soothe__gguf_close(&base);
     return status;
