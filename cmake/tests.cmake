@@ -4,9 +4,14 @@ pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 
 set(TEST_ENVIRONMENT
     "SOOTHE=$<TARGET_FILE:soothe_cli>" "SOOTHE_DATA=${CMAKE_SOURCE_DIR}/tests/data"
-    "SOOTHE_SOURCE=${CMAKE_SOURCE_DIR}"
+    "SOOTHE_SOURCE=${CMAKE_SOURCE_DIR}" "MAKE_TINY=$<TARGET_FILE:make_tiny>"
     "SOOTHE_MODELS=${CMAKE_SOURCE_DIR}/models"
     "OMP_WAIT_POLICY=passive" "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/leaks.supp")
+
+# Tiny models for the command line triples and the fuzz corpora.
+add_executable(make_tiny tests/make_tiny.c tests/tiny_model.c)
+target_link_libraries(make_tiny PRIVATE soothe_objects soothe_flags)
+set_target_properties(make_tiny PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
 function(soothe_test_environment name)
   set_tests_properties(${name} PROPERTIES ENVIRONMENT "${TEST_ENVIRONMENT}" TIMEOUT 900)
@@ -37,10 +42,10 @@ foreach(source ${FUZZERS})
   get_filename_component(name ${source} NAME_WE)
   string(REPLACE "fuzz_" "" topic ${name})
   if(SOOTHE_FUZZ)
-    add_executable(${name} ${source})
+    add_executable(${name} ${source} fuzz/input_file.c tests/tiny_model.c)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   else()
-    add_executable(${name} ${source} fuzz/replay.c)
+    add_executable(${name} ${source} fuzz/input_file.c tests/tiny_model.c fuzz/replay.c)
   endif()
   target_include_directories(${name} PRIVATE tests)
   target_link_libraries(${name} PRIVATE soothe_objects soothe_flags)

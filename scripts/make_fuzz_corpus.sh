@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Makes the binary part of fuzz/corpus again: calibrators and checkpoints, good and bad.   make_fuzz_corpus.sh BUILD
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=$(realpath "${1:-build}")
+out=$PWD/fuzz/corpus/calibrator
+mkdir -p "$out"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+soothe=$build/soothe
+tiny=$build/tests/make_tiny
+"$tiny" target.gguf d=32 blocks=1 # as in fuzz/fuzz_calibrator.c
+"$soothe" calibrator init -m target.gguf --blocks 1 -o full.gguf
+"$soothe" calibrator init -m target.gguf --blocks 0 -o matrix.gguf
+"$soothe" calibrator pack full.gguf --base target.gguf -o delta.gguf
+"$tiny" other-words.gguf d=32 blocks=1 other-words
+"$soothe" calibrator init -m other-words.gguf --blocks 1 -o bad-vocabulary.gguf
+"$tiny" wide.gguf d=64 blocks=1
+"$soothe" calibrator init -m wide.gguf --blocks 0 -o bad-width.gguf
+"$tiny" nan.gguf d=32 blocks=1 nan
+"$soothe" calibrator init -m nan.gguf --blocks 1 -o bad-nan.gguf
+head -c 3000 full.gguf >bad-cut-header.gguf
+head -c $(($(stat -c %s full.gguf) - 200)) full.gguf >bad-cut-data.gguf
+cp target.gguf bad-no-calibrator.gguf
+LC_ALL=C sed 's/<|299|>/<|298|>/' full.gguf >bad-repeated-token.gguf # the engine aborts on such a vocabulary
+: >bad-empty.gguf
+printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\177\377\377\377\377\377\377\377\177' >bad-counts.gguf
+printf 'GGUF\3\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\377\377\377\377\377\377\377\177key' >bad-key-length.gguf
+cp full.gguf matrix.gguf delta.gguf bad-*.gguf "$out"
+
+out=${out%calibrator}checkpoint
+mkdir -p "$out"
+"$tiny" good.gguf checkpoint
+size=$(stat -c %s good.gguf)
+head -c $((size - 40)) good.gguf >bad-cut.gguf
+head -c 200 good.gguf >bad-cut-header.gguf
+{ head -c $((size - 60)) good.gguf; printf 'x'; tail -c 59 good.gguf; } >bad-value.gguf
+cp matrix.gguf bad-no-checkpoint.gguf
+cp good.gguf bad-cut.gguf bad-cut-header.gguf bad-value.gguf bad-no-checkpoint.gguf bad-empty.gguf "$out"
