@@ -26,6 +26,7 @@ head -c $(($(stat -c %s full.gguf) - 200)) full.gguf >bad-cut-data.gguf
 cp target.gguf bad-no-calibrator.gguf
 LC_ALL=C sed 's/<|299|>/<|298|>/' full.gguf >bad-repeated-token.gguf # the engine aborts on such a vocabulary
 : >bad-empty.gguf
+LC_ALL=C sed 's/general\.name/\x00eneral.name/' full.gguf >bad-zero-key.gguf # read, but not copied by the engine
 printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\177\377\377\377\377\377\377\377\177' >bad-counts.gguf
 printf 'GGUF\3\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\377\377\377\377\377\377\377\177key' >bad-key-length.gguf
 cp full.gguf matrix.gguf delta.gguf bad-*.gguf "$out"

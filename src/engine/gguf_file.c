@@ -27,6 +27,18 @@ static enum soothe_status check_extent(const struct soothe__gguf *g, struct soot
     return SOOTHE_OK;
 }
 
+/* The engine reads a key that begins with a zero byte, but aborts where it is copied to another file. */
+static enum soothe_status check_keys(const struct soothe__gguf *g, struct soothe_error *err) {
+    const int64_t n = gguf_get_n_kv(g->meta);
+    for (int64_t i = 0; i < n; i++) {
+        if (!*gguf_get_key(g->meta, i)) {
+            return soothe__fail(err, SOOTHE_E_FORMAT, "%s is damaged: entry %lld of its metadata has no name", g->path,
+                                (long long)i);
+        }
+    }
+    return SOOTHE_OK;
+}
+
 enum soothe_status soothe__gguf_open(struct soothe__gguf *g, const char *path, struct soothe_error *err) {
     enum soothe_status status = SOOTHE_OK;
     memset(g, 0, sizeof *g);
@@ -56,7 +68,10 @@ enum soothe_status soothe__gguf_open(struct soothe__gguf *g, const char *path, s
         status = soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s is one of several splits; join them first", path);
         goto done;
     }
-    status = check_extent(g, err);
+    status = check_keys(g, err);
+    if (status == SOOTHE_OK) {
+        status = check_extent(g, err);
+    }
 done:
     if (status != SOOTHE_OK) {
         soothe__gguf_close(g);
