@@ -24,7 +24,7 @@ const struct soothe__command soothe__command_demo = {
         "masked unless --raw is given.\n",
 };
 
-enum { PREDICT = 24, SEED = 1, SAMPLES = 2 };
+enum { PREDICT = 24, SEED = 1, SAMPLES = 2, PARALLEL = 16 };
 
 static const char DEMO_PROMPTS[] = {
 #include "demo_prompts.inc"
@@ -74,7 +74,7 @@ static enum soothe_status warm_up(const struct demo *d, struct side *side, struc
     struct soothe__generate_options one = d->options;
     one.n_predict                       = 1;
     one.n_samples                       = 1;
-    return soothe__generate(side->method.session, d->prompts.prompts, d->prompts.n, &one, NULL, err);
+    return soothe__generate(side->method.session, d->prompts.prompts, 1, &one, NULL, err);
 }
 
 static enum soothe_status speak(const struct demo *d, struct side *side, struct soothe_error *err) {
@@ -104,7 +104,7 @@ static enum soothe_status prepare(struct demo *d, const struct choice *c, struct
         status = soothe__prompt_list_tokenize(&d->prompts, d->model, false, NULL, err);
     if (status)
         return status;
-    soothe__generate_context(&d->method.context, d->model, d->prompts.prompts, d->prompts.n, &d->options, 8);
+    soothe__generate_context(&d->method.context, d->model, d->prompts.prompts, d->prompts.n, &d->options, PARALLEL);
     struct soothe__method_options plain = d->method;
     plain.strength                      = NAN;
     d->method.calibrator_path           = c->calibrator;
@@ -143,8 +143,8 @@ static void print_all(const struct demo *d, bool raw) {
     for (size_t i = 0; i < d->prompts.n; i++)
         print_row(d->prompts.items[i].text, d->plain.texts[i], d->soothed.texts[i], width, raw);
     const size_t n = d->plain.n_done;
-    printf("tokens/s: plain %.0f, soothed %.0f (8 at a time)\n", tokens_per_second(&d->plain),
-           tokens_per_second(&d->soothed));
+    printf("tokens/s: plain %.0f, soothed %.0f (%d at a time)\n", tokens_per_second(&d->plain),
+           tokens_per_second(&d->soothed), PARALLEL);
     printf("%zu continuations each (%d per prompt, the first shown): with a listed word plain %zu, soothed %zu; mean "
            "lexicon score %.3f -> %.3f\n",
            n, d->options.n_samples, d->plain.n_listed, d->soothed.n_listed, d->plain.score / (double)n,

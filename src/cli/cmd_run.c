@@ -46,7 +46,7 @@ struct job {
     struct soothe__applied_method   applied;
     struct soothe__run_output       output;
     float                           strengths[2];
-    char                           *model_path;
+    char                           *model_path, *base_path;
 };
 
 /* ---- options --------------------------------------------------------------------------------------- */
@@ -113,6 +113,8 @@ static enum soothe_status read_prompts(struct job *job, const struct choice *c, 
 static enum soothe_status prepare(struct job *job, const struct choice *c, struct soothe_error *err) {
     struct soothe__generate_options *g      = &job->generate;
     enum soothe_status               status = soothe__choose_model(&job->model_path, c->model, err);
+    if (status == SOOTHE_OK && c->base)
+        status = soothe__choose_model(&job->base_path, c->base, err);
     if (status == SOOTHE_OK)
         status = soothe__target_load(&job->model, job->model_path, job->n_gpu_layers, err);
     if (status == SOOTHE_OK)
@@ -123,7 +125,7 @@ static enum soothe_status prepare(struct job *job, const struct choice *c, struc
     const size_t  n             = job->prompts.n * (c->compare ? 2 : 1);
     const int32_t n_parallel    = (size_t)job->n_parallel < n ? job->n_parallel : (int32_t)n;
     job->method.calibrator_path = c->calibrator;
-    job->method.base_path       = c->base;
+    job->method.base_path       = job->base_path;
     soothe__generate_context(&job->method.context, job->model, job->prompts.prompts, job->prompts.n, g, n_parallel);
     status = soothe__method_apply(&job->applied, c->method, job->model, job->model_path, &job->method, err);
     if (status)
@@ -191,6 +193,7 @@ static void free_job(struct job *job) {
     llama_model_free(job->model);
     soothe__prompt_list_free(&job->prompts);
     free(job->model_path);
+    free(job->base_path);
 }
 
 static void free_choice(struct choice *c) {
@@ -233,7 +236,7 @@ int soothe__cmd_run(int argc, const char **argv) {
         TEXT_OPTION("model", 'm', model, "the target: a name, an address or a file", "MODEL"),
         TEXT_OPTION("method", '\0', method, "fusion (default) or none", "NAME"),
         TEXT_OPTION("calibrator", '\0', calibrator, "the calibrator of fusion", "FILE"),
-        TEXT_OPTION("base", '\0', base, "model of a delta calibrator, if not the target itself", "FILE"),
+        TEXT_OPTION("base", '\0', base, "base of a packed calibrator, if not the target itself", "MODEL"),
         TEXT_OPTION("strength", '\0', strength, "0: plain; default: what the calibrator recommends", "X"),
         TEXT_OPTION("alpha", '\0', strength, "the same", "X"),
         TEXT_OPTION("prompt", 'p', prompt, "the text to go on from; - instead: standard input", "TEXT"),
