@@ -64,5 +64,6 @@ int soothe__finish_stdout(int exit_code) {
     if (errno == EPIPE)
         return exit_code;
     fprintf(stderr, "soothe: cannot write the result: %s\n", strerror(errno ? errno : EIO));
+    clearerr(stdout); /* told once, though both command and main ask */
     return exit_code ? exit_code : SOOTHE__EXIT_FAILED;
 }
