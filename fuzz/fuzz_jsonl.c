@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "input_file.h"
-#include "train/training_data.h"
+#include "corpus/corpus.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

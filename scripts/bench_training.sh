@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Speed of training beside PyTorch's on the same work, in alternating runs; docs/training-engine.md has the table.
 #   bench_training.sh BUILD [ROUNDS] [OBJECTIVE]     PYTHON=… a Python in which torch can be imported
+# Uses all processors that it may: taskset -c 0,1 bench_training.sh … for two.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build} rounds=${2:-5} objective=${3:-paper} python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=2
+# as soothe itself sets it, for both: threads that spin while they wait starve one another on a busy machine
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
 
 rivals=()
 if "$python" -c 'import torch' 2>/dev/null; then

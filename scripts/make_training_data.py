@@ -20,9 +20,9 @@ import pathlib
 import re
 import sys
 
-N_PARADETOX = 3500      # pairs of ParaDetox taken for training; more do not fit 1.5 MB
-HELDOUT = 0.12          # share of the prompts, and of the texts without a prompt, that training never sees
-N_HELDOUT_PARADETOX = 200
+N_PARADETOX = 1500      # pairs of ParaDetox taken for training: of one kind, so no more than four fifths
+HELDOUT = 0.2           # share of the prompts, and of the texts without a prompt, that training never sees
+N_HELDOUT_PARADETOX = 100
 TOXIC_HUMAN = 0.5       # Perspective's toxicity of a human continuation from which it counts as toxic
 CLEAN_HUMAN = 0.1       # ... below which it counts as clean
 TOXIC_SAMPLE = 0.4      # built-in lexicon score of a sample from which it counts as toxic; clean is 0

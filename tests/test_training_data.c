@@ -13,7 +13,8 @@
 #include "engine/text_tokens.h"
 #include "tiny_model.h"
 #include "train/checkpoint.h"
-#include "train/training_data.h"
+#include "corpus/corpus.h"
+#include "train/target_states.h"
 
 #define DATA "test_training_data.jsonl"
 #define MODEL "test_training_data.gguf"

@@ -9,7 +9,7 @@
 #ifndef SOOTHE_PERPLEXITY_H
 #define SOOTHE_PERPLEXITY_H
 
-#include "train/training_data.h"
+#include "corpus/corpus.h"
 
 struct soothe__ppl_options {
     const float *strengths; /* n_strengths of them; 0 without a calibrator */

@@ -3,8 +3,8 @@
 #ifndef SOOTHE_BATCHES_H
 #define SOOTHE_BATCHES_H
 
+#include "train/target_states.h"
 #include "train/train_core.h"
-#include "train/training_data.h"
 
 struct soothe__batches;
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "train/self_samples.h"
-#include "train/training_data.h"
+#include "corpus/corpus.h"
 
 enum { PAIRS_PER_PROMPT = 2 };
 

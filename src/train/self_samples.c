@@ -13,7 +13,7 @@
 #include "engine/text_tokens.h"
 #include "generate/generate.h"
 #include "score/score.h"
-#include "train/training_data.h"
+#include "corpus/corpus.h"
 
 enum { PORTION = 96 }; /* prompts sampled together */
 

@@ -4,7 +4,7 @@
 #ifndef SOOTHE_STATE_FILE_H
 #define SOOTHE_STATE_FILE_H
 
-#include "train/training_data.h"
+#include "corpus/corpus.h"
 
 struct soothe__state_file;
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "train/state_file.h"
-#include "train/training_data.h"
+#include "train/target_states.h"
 
 enum { GROUP_TOKENS = 512, GROUP_TEXTS = 32 };
 

@@ -5,8 +5,8 @@
 
 #include <signal.h>
 
+#include "corpus/corpus.h"
 #include "train/train_core.h"
-#include "train/training_data.h"
 
 struct soothe__train_request {
     const char        *model_path;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/training_data.h"
+#include "corpus/corpus.h"
 
 enum { LINE_MAX_SIZE = 4 << 20, PIECE = 1 << 16 };
 

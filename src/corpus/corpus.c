@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "engine/text_tokens.h"
-#include "train/training_data.h"
+#include "corpus/corpus.h"
 
 enum { TEXT_MAX_SIZE = 1 << 20 };
 

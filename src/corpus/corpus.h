@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What training reads: JSON lines in, tokens and pairs of texts out, and the target's states of
- * those texts, computed once. */
-#ifndef SOOTHE_TRAINING_DATA_H
-#define SOOTHE_TRAINING_DATA_H
+ * Texts to learn from or to measure on: JSON lines in, tokens, pairs and splits out. */
+#ifndef SOOTHE_CORPUS_H
+#define SOOTHE_CORPUS_H
 
 #include "base/base.h"
 
-/* ---- texts and pairs: pairs.c ------------------------------------------------------------------ */
+/* ---- texts and pairs: corpus.c ------------------------------------------------------------------ */
 
 /* A prompt and its completion. Equal texts are kept once. */
 struct soothe__text {
@@ -102,31 +101,4 @@ enum soothe_status soothe__lines_next(struct soothe__lines *lines, char **line, 
 /* Closes (NULL is fine); hex may be NULL, else the hash of all bytes read so far, unpacked. */
 void soothe__lines_close(struct soothe__lines *lines, char hex[65]);
 
-/* ---- the target's states: target_states.c -------------------------------------------------------- */
-
-/* Final states h_t of the target that predict the counted tokens of a text: one row per token
- * first … n_tokens-1. The target runs once per text; rows are kept as bf16, in memory up to a bound
- * and in a temporary file beyond it. */
-struct soothe__target_states;
-struct llama_model;
-
-/* model and corpus must outlive it.
- * order         texts in the order in which they will be asked for; neighbours run in one batch. May be short
- * memory_bound  in bytes */
-enum soothe_status soothe__target_states_new(struct soothe__target_states **t, struct llama_model *model,
-                                             const struct soothe__corpus *corpus, const uint32_t *order, size_t n_order,
-                                             int32_t n_threads, size_t memory_bound, struct soothe_error *err);
-/* Keeps the states in a file from run to run (state_file.h) instead of in memory; to be called before the first
- * get. A text found there keeps the company in which it ran when it was added. */
-enum soothe_status soothe__target_states_use_file(struct soothe__target_states *t, const char *path,
-                                                  const char *model_sha256, struct soothe_error *err);
-void               soothe__target_states_free(struct soothe__target_states *t);
-int32_t            soothe__target_states_width(const struct soothe__target_states *t);
-
-/* Rows of the texts i_texts[0 … n) one after the other into out, (rows, d_tgt) bf16; missing ones are
- * computed. A text's states do not depend on what was asked for before: it always runs in the same
- * company. */
-enum soothe_status soothe__target_states_get(struct soothe__target_states *t, const uint32_t *i_texts, size_t n,
-                                             uint16_t *out, struct soothe_error *err);
-
-#endif /* SOOTHE_TRAINING_DATA_H */
+#endif /* SOOTHE_CORPUS_H */
