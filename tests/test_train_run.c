@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -225,44 +226,200 @@ static void test_the_paper_objective_fits_the_completions(void **state) {
     assert_true(isnan(last.kl));
 }
 
-/* ---- going on --------------------------------------------------------------------------------------------- */
+static void test_the_paper_objective_is_measured_on_chosen_sides_where_there_are_no_texts(void **state) {
+    (void)state;
+    static const char *const     pairs[] = {PAIRS};
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = request();
+    write_text(PAIRS, "{\"prompt\": \"p\", \"chosen\": \" a7bb\", \"rejected\": \" a7cc\"}\n");
+    r.heldout_paths = pairs;
+    r.objective     = SOOTHE__PAPER;
+    r.own_matrix = r.bias = false;
+    r.n_pairs             = 0;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_int_equal(report.n_heldout_pairs, 0);
+    assert_int_equal(report.n_heldout_texts, 1);
+    assert_true(report.nll > 0);
+}
 
-static void test_a_resumed_run_writes_the_same_bytes(void **state) {
+/* Without asking for them again: the first loss is that of the calibrator given, not of one without B and bias. */
+static void test_a_calibrator_with_a_matrix_and_bias_goes_on_with_both(void **state) {
     (void)state;
     struct soothe_error          err;
     struct soothe__train_report  report;
     struct soothe__train_request r = request();
+    struct soothe_calibrator    *cal;
     must(soothe__train(&r, &report, &err), &err);
-    r.checkpoint_path = CHECKPOINT;
-    r.out_path        = "no such folder/out.gguf"; /* the run ends in an error, its checkpoint of step 10 stays */
-    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_IO);
-    assert_true(soothe__file_exists(CHECKPOINT));
-    r.out_path = OUT2;
+    r.calibrator_path = OUT;
+    r.out_path        = OUT2;
+    r.own_matrix = r.bias = false;
     must(soothe__train(&r, &report, &err), &err);
-    assert_int_equal(report.first_step, 10);
-    assert_same_file(OUT, OUT2);
-    assert_false(soothe__file_exists(CHECKPOINT));
+    must(soothe_calibrator_open(&cal, OUT2, TARGET, NULL, &err), &err);
+    const struct soothe_calibrator_info info = soothe_calibrator_info(cal);
+    assert_true(info.has_a && info.has_b && info.has_bias);
+    soothe_calibrator_free(cal);
+}
+
+/* ---- going on --------------------------------------------------------------------------------------------- */
+
+struct stopper { /* stops the run after some step */
+    int32_t               at;
+    volatile sig_atomic_t stop;
+};
+
+static void stop_there(void *user, int32_t step) {
+    struct stopper *s = user;
+    if (step == s->at)
+        s->stop = 1;
+}
+
+static struct soothe__train_request stopped_at(struct stopper *s, int32_t step) {
+    struct soothe__train_request r = request();
+    *s                             = (struct stopper){.at = step};
+    r.checkpoint_path              = CHECKPOINT;
+    r.out_path                     = OUT2;
+    r.stop                         = &s->stop;
+    r.on_step                      = stop_there;
+    r.user                         = s;
+    return r;
+}
+
+static void assert_says(const struct soothe_error *err, const char *word) {
+    if (!strstr(err->message, word))
+        fail_msg("\"%s\" does not say \"%s\"", err->message, word);
+}
+
+/* Stopped at the begin, between checkpoints, in the last tenth, whose loss the file tells, and before the held-out
+ * figures. */
+static void test_a_resumed_run_writes_the_same_bytes(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  whole, report;
+    struct soothe__train_request r       = request();
+    static const int32_t         STEPS[] = {1, 7, 11, 12};
+    must(soothe__train(&r, &whole, &err), &err);
+    for (size_t i = 0; i < sizeof STEPS / sizeof *STEPS; i++) {
+        struct stopper s;
+        char           words[40];
+        r = stopped_at(&s, STEPS[i]);
+        unlink(OUT2);
+        assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_INTERRUPTED);
+        snprintf(words, sizeof words, "after step %d of 12; saved in", STEPS[i]);
+        assert_says(&err, words);
+        assert_false(soothe__file_exists(OUT2));
+        s.stop = 0;
+        s.at   = 0;
+        must(soothe__train(&r, &report, &err), &err);
+        assert_int_equal(report.first_step, STEPS[i]);
+        assert_float_equal(report.loss, whole.loss, 0);
+        assert_same_file(OUT, OUT2);
+        assert_false(soothe__file_exists(CHECKPOINT));
+    }
 }
 
 static void test_stopping_saves_and_another_run_is_refused(void **state) {
     (void)state;
     struct soothe_error          err;
     struct soothe__train_report  report;
-    struct soothe__train_request r    = request();
-    volatile sig_atomic_t        stop = 1;
-    r.checkpoint_path                 = CHECKPOINT;
-    r.stop                            = &stop;
+    struct stopper               s;
+    struct soothe__train_request r = stopped_at(&s, 0);
+    s.stop                         = 1;
     unlink(OUT2);
-    r.out_path = OUT2;
     assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_INTERRUPTED);
-    assert_non_null(strstr(err.message, CHECKPOINT));
+    assert_says(&err, CHECKPOINT);
     assert_false(soothe__file_exists(OUT2));
-    stop   = 0;
+    s.stop = 0;
     r.seed = 2;
     assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_MISMATCH);
     r.fresh = true;
     must(soothe__train(&r, &report, &err), &err);
     assert_int_equal(report.first_step, 0);
+}
+
+/* Whatever the result depends on makes another run; the target's weights, too, of which the fingerprint says little. */
+static void test_a_checkpoint_is_of_one_run(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct stopper               s;
+    struct soothe__train_request r = stopped_at(&s, 3);
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_INTERRUPTED);
+
+    static const char *const     both[] = {DATA, HELDOUT};
+    struct soothe__train_request other  = r;
+    other.data_paths                    = both;
+    other.n_data                        = 2;
+    other.n_heldout                     = 0;
+    other.heldout_share                 = 0;
+    assert_int_equal(soothe__train(&other, &report, &err), SOOTHE_E_MISMATCH);
+
+    char  *bytes;
+    size_t size;
+    must(soothe__read_file(&bytes, &size, TARGET, &err), &err);
+    bytes[size - 4096] = (char)(bytes[size - 4096] ^ 1); /* the mantissa of one weight */
+    FILE *f            = fopen(OTHER, "w");
+    assert_int_equal(fwrite(bytes, 1, size, f), size);
+    fclose(f);
+    free(bytes);
+    other            = r;
+    other.model_path = OTHER;
+    assert_int_equal(soothe__train(&other, &report, &err), SOOTHE_E_MISMATCH);
+
+    other                  = r;
+    other.cache_bytes      = 1000;
+    other.checkpoint_every = 1;
+    other.stop             = NULL;
+    must(soothe__train(&other, &report, &err), &err); /* neither changes the result */
+    assert_int_equal(report.first_step, 3);
+    r = request();
+    must(soothe__train(&r, &report, &err), &err);
+    assert_same_file(OUT, OUT2);
+}
+
+/* What is trained already is kept when the end fails: the calibrator cannot be written. */
+static void test_a_failure_at_the_end_loses_nothing(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct stopper               s;
+    struct soothe__train_request r = stopped_at(&s, 0);
+    r.out_path                     = "/dev/full";
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_IO);
+    assert_says(&err, "/dev/full");
+    assert_says(&err, "step 12 of 12 is saved in " CHECKPOINT);
+    r.out_path = OUT2;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_int_equal(report.first_step, 12);
+    r = request();
+    must(soothe__train(&r, &report, &err), &err);
+    assert_same_file(OUT, OUT2);
+}
+
+/* A disk that is full for checkpoints does not stop the run. */
+static void test_checkpoints_that_cannot_be_written_are_told_and_the_run_goes_on(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = request();
+    struct rlimit                old, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    unlink(CHECKPOINT);
+    r.checkpoint_path = CHECKPOINT;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_int_equal(report.n_unsaved, 0);
+    must(soothe__sha256_file((char[65]){0}, OUT, &err), &err);
+    small          = old;
+    small.rlim_cur = 400000; /* the calibrator of 2 blocks fits, its checkpoint does not */
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    r.out_path                      = OUT2;
+    const enum soothe_status status = soothe__train(&r, &report, &err);
+    setrlimit(RLIMIT_FSIZE, &old);
+    must(status, &err);
+    assert_int_equal(report.n_unsaved, 2);
+    assert_says(&report.unsaved, CHECKPOINT);
+    assert_same_file(OUT, OUT2);
 }
 
 /* ---- states from run to run ------------------------------------------------------------------------------- */
@@ -338,6 +495,99 @@ static void test_wrong_files_are_refused_with_a_sentence(void **state) {
     assert_refused(&r, SOOTHE_E_FORMAT, "not a calibrator");
     r.calibrator_path = DATA;
     assert_refused(&r, SOOTHE_E_FORMAT, DATA);
+}
+
+static void test_what_is_read_is_never_overwritten(void **state) {
+    (void)state;
+    struct soothe__train_request r = request();
+    char                         before[65], after[65];
+    must(soothe__sha256_file(before, DATA, NULL), NULL);
+    unlink(OUT2);
+    unlink(CHECKPOINT);
+    r.out_path = TARGET;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "it is the target");
+    assert_int_equal(link(TARGET, OUT2), 0); /* by another name */
+    r.out_path = OUT2;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "it is the target");
+    unlink(OUT2);
+    r.out_path = HELDOUT;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "held-out data");
+    r.out_path        = OUT2;
+    r.checkpoint_path = OUT2;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "both calibrator and checkpoint");
+    r.fresh           = true;
+    r.checkpoint_path = DATA;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "it is data");
+    write_text(SAMPLES, "my diary, which was never a checkpoint");
+    r.checkpoint_path = SAMPLES;
+    assert_refused(&r, SOOTHE_E_FORMAT, SAMPLES);
+    r.checkpoint_path = START;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "the calibrator to begin from");
+    r             = request();
+    r.states_path = DATA;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "it is data");
+    must(soothe__sha256_file(after, DATA, NULL), NULL);
+    assert_string_equal(before, after);
+    assert_true(soothe__file_exists(SAMPLES));
+}
+
+/* Told before the run, not after it. */
+static void test_a_place_that_cannot_be_written_is_told_at_once(void **state) {
+    (void)state;
+    struct soothe__train_request r = request();
+    r.model_path                   = "missing.gguf"; /* which is not even looked at */
+    r.out_path                     = "no such folder/out.gguf";
+    assert_refused(&r, SOOTHE_E_IO, "no such folder");
+    r.out_path = ".";
+    assert_refused(&r, SOOTHE_E_IO, "folder");
+    r.out_path        = OUT2;
+    r.checkpoint_path = "no such folder/x";
+    assert_refused(&r, SOOTHE_E_IO, "no such folder");
+}
+
+static void test_what_an_objective_cannot_train_is_refused(void **state) {
+    (void)state;
+    struct soothe__train_request r = request();
+    r.objective                    = SOOTHE__PAPER; /* with pairs: this divided by zero */
+    r.own_matrix = r.bias = false;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "pairs");
+    r.n_pairs       = 0;
+    r.freeze_blocks = true;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "nothing to train");
+    r.freeze_blocks = false;
+    r.bias          = true;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "bias");
+    r.bias            = false;
+    r.calibrator_path = NULL;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "blocks");
+    r         = request();
+    r.n_pairs = 1 << 20;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "1048576 pairs");
+    r            = request();
+    r.max_length = 3;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "at most 3 tokens");
+    r        = request();
+    r.n_data = 0;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "data file");
+}
+
+static void test_data_that_are_all_held_out_are_refused(void **state) {
+    (void)state;
+    struct soothe__train_request r = request();
+    r.heldout_paths                = r.data_paths;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "left to train on");
+    r.objective  = SOOTHE__PAPER;
+    r.own_matrix = r.bias = false;
+    r.n_pairs             = 0;
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "left to train on");
+}
+
+static void test_numbers_that_blow_up_are_told_with_their_step(void **state) {
+    (void)state;
+    struct soothe__train_request r = request();
+    r.lr_blocks = r.lr_fusion = 1e30;
+    assert_refused(&r, SOOTHE_E_NUMERIC, " of 12: the ");
+    assert_refused(&r, SOOTHE_E_NUMERIC, "learning rates");
 }
 
 /* ---- the target's own samples ---------------------------------------------------------------------------------- */
@@ -417,11 +667,21 @@ int main(void) {
         cmocka_unit_test(test_preference_orders_unseen_pairs),
         cmocka_unit_test(test_without_blocks_a_matrix_is_trained),
         cmocka_unit_test(test_the_paper_objective_fits_the_completions),
+        cmocka_unit_test(test_the_paper_objective_is_measured_on_chosen_sides_where_there_are_no_texts),
+        cmocka_unit_test(test_a_calibrator_with_a_matrix_and_bias_goes_on_with_both),
         cmocka_unit_test(test_a_resumed_run_writes_the_same_bytes),
         cmocka_unit_test(test_stopping_saves_and_another_run_is_refused),
+        cmocka_unit_test(test_a_checkpoint_is_of_one_run),
+        cmocka_unit_test(test_a_failure_at_the_end_loses_nothing),
+        cmocka_unit_test(test_checkpoints_that_cannot_be_written_are_told_and_the_run_goes_on),
         cmocka_unit_test(test_kept_states_change_nothing),
         cmocka_unit_test(test_states_of_another_target_are_refused),
         cmocka_unit_test(test_wrong_files_are_refused_with_a_sentence),
+        cmocka_unit_test(test_what_is_read_is_never_overwritten),
+        cmocka_unit_test(test_a_place_that_cannot_be_written_is_told_at_once),
+        cmocka_unit_test(test_what_an_objective_cannot_train_is_refused),
+        cmocka_unit_test(test_data_that_are_all_held_out_are_refused),
+        cmocka_unit_test(test_numbers_that_blow_up_are_told_with_their_step),
         cmocka_unit_test(test_own_samples_become_pairs),
         cmocka_unit_test(test_interrupted_sampling_goes_on_to_the_same_samples),
         cmocka_unit_test(test_a_score_command_that_fails_is_named),

@@ -10,9 +10,10 @@ void soothe__rope_table(const struct soothe__train_shape *s, int32_t n_positions
     const int32_t half = s->d_head / 2;
     for (int32_t p = 0; p < n_positions; p++) {
         for (int32_t i = 0; i < half; i++) {
-            const double angle            = p * pow((double)s->rope_base, -2.0 * i / s->d_head);
-            table[2 * (p * half + i)]     = (float)cos(angle);
-            table[2 * (p * half + i) + 1] = (float)sin(angle);
+            const double angle = p * pow((double)s->rope_base, -2.0 * i / s->d_head);
+            const size_t at    = 2 * ((size_t)p * (size_t)half + (size_t)i);
+            table[at]          = (float)cos(angle);
+            table[at + 1]      = (float)sin(angle);
         }
     }
 }

@@ -33,8 +33,8 @@ void soothe__batches_room(const struct soothe__corpus *corpus, const struct soot
         tokens = t->n_tokens > tokens ? t->n_tokens : tokens;
         rows   = rows_of(t) > rows ? rows_of(t) : rows;
     }
-    const int32_t n = (int32_t)(options->n_pairs * (options->pairs_are_texts ? 1 : 2) + options->n_texts);
-    *max_tokens     = tokens * n;
+    const int32_t n = (int32_t)(2 * options->n_pairs + options->n_texts);
+    *max_tokens     = tokens * n; /* fits: soothe__train_request_check bounds both factors */
     *max_rows       = rows * n;
 }
 
@@ -108,11 +108,10 @@ enum soothe_status soothe__batches_build(struct soothe__batches *b, const uint32
             .tokens = b->tokens, .text_start = b->text_start, .rows = b->rows, .h_t = b->h_t, .log_p_t = b->log_p_t};
     for (size_t i = 0; i < n_pairs; i++) {
         const struct soothe__pair *pair = &b->corpus->pairs[pairs[i]];
-        add_text(b, pair->i_chosen, b->options.pairs_are_texts ? kind : SOOTHE__ROW_CHOSEN, (int32_t)i);
-        if (!b->options.pairs_are_texts)
-            add_text(b, pair->i_rejected, SOOTHE__ROW_REJECTED, (int32_t)i);
+        add_text(b, pair->i_chosen, SOOTHE__ROW_CHOSEN, (int32_t)i);
+        add_text(b, pair->i_rejected, SOOTHE__ROW_REJECTED, (int32_t)i);
     }
-    b->batch.n_pairs = b->options.pairs_are_texts ? 0 : (int32_t)n_pairs;
+    b->batch.n_pairs = (int32_t)n_pairs;
     for (size_t i = 0; i < n_texts; i++)
         add_text(b, texts[i], kind, 0);
     *batch = &b->batch;

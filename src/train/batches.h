@@ -11,7 +11,6 @@ struct soothe__batches;
 struct soothe__batches_options {
     size_t n_pairs, n_texts; /* of the largest batch */
     bool   with_tokens;      /* the core has blocks */
-    bool   pairs_are_texts;  /* paper objective: only the chosen side of pairs is taken */
 };
 
 /* Room that the largest batch of a tokenised corpus needs of the core. */

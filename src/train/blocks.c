@@ -16,9 +16,10 @@
 #include "train/kernels.h"
 
 enum {
-    N_GROUPS = 16
-}; /* of rows whose share of a vector's gradient is summed alone: fixed, so that the
-      result does not depend on the number of threads */
+    N_GROUPS = 16,     /* of rows whose share of a vector's gradient is summed alone: fixed, so that the
+                          result does not depend on the number of threads */
+    UP_PIECE = 1 << 12 /* floats of a row under way */
+};
 
 struct activations {            /* of one block, kept for the way back */
     float *x, *y;               /* (T, d) */
@@ -418,9 +419,12 @@ static enum soothe_status feed_forward_backward(struct soothe__blocks *b, int32_
     for (int32_t t = 0; t < b->n; t++) {
         const size_t at    = (size_t)t * n;
         float       *dgate = b->wide2 + at, *dup = a->up + at; /* up is not needed again */
-        float        up[n];
-        memcpy(up, dup, sizeof up);
-        soothe__silu_mul_backward(dgate, dup, b->wide + at, a->gate + at, up, n);
+        for (size_t from = 0; from < n; from += UP_PIECE) {
+            const size_t k = n - from < UP_PIECE ? n - from : UP_PIECE;
+            float        up[UP_PIECE]; /* not the whole row: a thread's stack may be small */
+            memcpy(up, dup + from, k * sizeof *up);
+            soothe__silu_mul_backward(dgate + from, dup + from, b->wide + at + from, a->gate + at + from, up, k);
+        }
         put_row(b, b->operand, dgate, t, s->n_ff);
         put_row(b, b->operand2, dup, t, s->n_ff);
     }

@@ -55,13 +55,19 @@ static enum soothe_status read_array(const struct soothe__gguf *g, struct soothe
     return soothe__gguf_read(g, i, 0, a->values, a->n * sizeof(float), err);
 }
 
-static enum soothe_status check_run(const struct soothe__gguf *g, const char *run, struct soothe_error *err) {
+static enum soothe_status check_type(const struct soothe__gguf *g, struct soothe_error *err) {
     const char *type = soothe__gguf_find_string(g, "general.type");
-    const char *hex  = soothe__gguf_find_string(g, KEY_RUN);
-    if (!type || strcmp(type, TYPE) != 0 || !hex)
-        return soothe__fail(err, SOOTHE_E_FORMAT,
-                            "%s is not a checkpoint of soothe calibrator train (general.type is %s)", g->path,
-                            type ? type : "absent");
+    if (type && strcmp(type, TYPE) == 0 && soothe__gguf_find_string(g, KEY_RUN))
+        return SOOTHE_OK;
+    return soothe__fail(err, SOOTHE_E_FORMAT, "%s is not a checkpoint of soothe calibrator train (general.type is %s)",
+                        g->path, type ? type : "absent");
+}
+
+static enum soothe_status check_run(const struct soothe__gguf *g, const char *run, struct soothe_error *err) {
+    const enum soothe_status status = check_type(g, err);
+    if (status)
+        return status;
+    const char *hex = soothe__gguf_find_string(g, KEY_RUN);
     if (strcmp(hex, run) != 0)
         return soothe__fail(
             err, SOOTHE_E_MISMATCH,
@@ -91,6 +97,16 @@ enum soothe_status soothe__checkpoint_load(const char *path, struct soothe__chec
             status = soothe__fail(err, SOOTHE_E_FORMAT, "checkpoint %s is damaged; delete it to begin again", path);
     }
     c->step = step;
+    soothe__gguf_close(&g);
+    return status;
+}
+
+enum soothe_status soothe__checkpoint_check(const char *path, struct soothe_error *err) {
+    struct soothe__gguf g;
+    enum soothe_status  status = soothe__gguf_open(&g, path, err);
+    if (status)
+        return status;
+    status = check_type(&g, err);
     soothe__gguf_close(&g);
     return status;
 }

@@ -26,4 +26,7 @@ enum soothe_status soothe__checkpoint_save(const char *path, const struct soothe
  * errors  SOOTHE_E_MISMATCH of another run; SOOTHE_E_FORMAT damaged. The arrays are then undefined. */
 enum soothe_status soothe__checkpoint_load(const char *path, struct soothe__checkpoint *c, struct soothe_error *err);
 
+/* Is it a checkpoint, of whatever run?  errors  SOOTHE_E_FORMAT */
+enum soothe_status soothe__checkpoint_check(const char *path, struct soothe_error *err);
+
 #endif /* SOOTHE_CHECKPOINT_H */

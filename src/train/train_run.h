@@ -34,27 +34,39 @@ struct soothe__train_request {
     double                       kappa, lambda, weight_decay, clip;
     float                        strength; /* recommended by the file written */
     uint64_t                     seed;
-    size_t                       cache_bytes; /* of target states in memory; more go to a temporary file */
-    const char                  *states_path; /* NULL, or a file that keeps the target's states from run to run */
-    const volatile sig_atomic_t *stop;        /* becomes nonzero to save and stop; NULL: never */
+    size_t                       cache_bytes;  /* of target states in memory; more go to a temporary file */
+    const char                  *states_path;  /* NULL, or a file that keeps the target's states from run to run */
+    const volatile sig_atomic_t *stop;         /* becomes nonzero to save and stop; NULL: never */
+    void (*on_step)(void *user, int32_t step); /* after each step; step counts from 1. NULL: none */
+    void *user;
 };
 struct soothe__train_request soothe__train_request_default(void);
+/* The numbers that 0 stands for. */
+void soothe__train_request_fill(struct soothe__train_request *r);
+/* Of a filled request with a checkpoint_path, before anything is read: numbers out of range, an objective without
+ * what it trains, a file to be written that is read or whose folder cannot be written. */
+enum soothe_status soothe__train_request_check(const struct soothe__train_request *r, struct soothe_error *err);
 
 struct soothe__train_report {
-    size_t  n_pairs, n_texts; /* trained on */
-    size_t  n_heldout_pairs, n_heldout_texts, n_left_out;
-    int32_t n_steps, first_step;             /* first_step > 0: gone on from a checkpoint */
-    double  seconds, loss_tokens_per_second; /* of training steps, without the target's states */
-    double  state_seconds;                   /* spent on the target's states */
-    size_t  core_bytes;
-    bool    bf16;
-    double  loss;               /* mean of the last tenth */
-    double  pairs_right;        /* share of the held-out pairs; NaN: none */
-    double  kl, nll, nll_plain; /* held-out texts; nats per token; NaN: none */
+    size_t              n_pairs, n_texts; /* trained on */
+    size_t              n_heldout_pairs, n_heldout_texts, n_left_out;
+    int32_t             n_steps, first_step;             /* first_step > 0: gone on from a checkpoint */
+    double              seconds, loss_tokens_per_second; /* of training steps, without the target's states */
+    double              state_seconds;                   /* spent on the target's states */
+    size_t              core_bytes;
+    bool                bf16;
+    double              loss;               /* mean over the last tenth of the steps */
+    double              pairs_right;        /* share of the held-out pairs; NaN: none */
+    double              kl, nll, nll_plain; /* held-out texts; nats per token; NaN: none */
+    int32_t             n_unsaved;          /* checkpoints on the way that could not be written; the run went on */
+    struct soothe_error unsaved;            /* why not, of the last one */
 };
 
-/* errors  SOOTHE_E_INTERRUPTED stopped, saved, and the same request goes on; those of reading and training
- * state   out_path is written only at the end; an older checkpoint of another run is refused, not overwritten */
+/* errors  SOOTHE_E_INTERRUPTED stopped, saved, and the same request goes on; those of reading and training; the
+ *         message says which step is saved
+ * state   out_path is written only at the end; a checkpoint of another run is refused, not overwritten, unless
+ *         fresh; a file that is no checkpoint is never overwritten. After an error the checkpoint holds all steps
+ *         done, but for SOOTHE_E_NUMERIC, after which it holds the last one of checkpoint_every */
 enum soothe_status soothe__train(const struct soothe__train_request *request, struct soothe__train_report *report,
                                  struct soothe_error *err);
 
