@@ -3,7 +3,8 @@
  * model (d 576, 9 heads on 3, feed-forward 1536, vocabulary 49152), 24 texts of 36 to 48 tokens, the
  * last third of each in the loss. train_pytorch.py and bench_ggml_training.c do the same work.
  *
- *     bench_train paper|preference auto|bf16|f32 [STEPS]     medians over STEPS (20) after 3 to warm up
+ *     bench_train paper|preference auto|bf16|f32 [STEPS]     medians over STEPS (20) after 3 to warm up;
+ *                                                             1: that step alone, for slow builds
  *     bench_train peak auto|bf16|f32                         what the matrix products reach alone */
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 #include "train/gemm.h"
 #include "train/train_core.h"
 
-enum { N_TEXTS = 24, LENGTH_MAX = 48, TOKENS_MAX = N_TEXTS * LENGTH_MAX, WARM_UP = 3 };
+enum { N_TEXTS = 24, LENGTH_MAX = 48, TOKENS_MAX = N_TEXTS * LENGTH_MAX };
 
 static const struct soothe__train_shape SHAPE = {.n_blocks  = 3,
                                                  .d_cal     = 576,
@@ -135,13 +136,14 @@ static void run_training(bool preference, enum soothe__precision precision, int 
     o.max_rows       = w->batch.n_rows;
     must(soothe__train_core_new(&core, &SHAPE, &o, head, head, &err), &err);
     start_weights(core);
-    double first = 0;
-    for (int i = -WARM_UP; i < n_steps; i++) {
+    const int warm_up = n_steps > 1 ? 3 : 0;
+    double    first   = 0;
+    for (int i = -warm_up; i < n_steps; i++) {
         const double start = soothe__seconds();
         must(soothe__train_step(core, &w->batch, 2e-4, 1e-3, &r, &err), &err);
         if (i >= 0)
             time[i] = soothe__seconds() - start;
-        if (i == -WARM_UP)
+        if (i == -warm_up)
             first = r.loss;
     }
     qsort(time, (size_t)n_steps, sizeof *time, ascending);
@@ -162,21 +164,22 @@ static void run_training(bool preference, enum soothe__precision precision, int 
 /* ---- matrix products alone ------------------------------------------------------------------------------ */
 
 static void print_product(struct soothe__gemm *g, bool bf16, const char *what, int64_t m, int64_t n, int64_t k) {
-    enum { ROUNDS = 9 };
+    enum { ROUNDS_MAX = 9 };
     struct soothe_error err;
-    double              time[ROUNDS];
+    double              time[ROUNDS_MAX], begun = soothe__seconds();
     const size_t        size = bf16 ? sizeof(uint16_t) : sizeof(float);
     void               *a = claim((size_t)(m * k), size), *b = claim((size_t)(k * n), size);
-    float              *c = claim((size_t)(m * n), sizeof *c);
-    for (int i = -1; i < ROUNDS; i++) {
+    float              *c        = claim((size_t)(m * n), sizeof *c);
+    int                 n_rounds = -1; /* the first warms up; a slow build stops after 3 s */
+    for (; n_rounds < 1 || (n_rounds < ROUNDS_MAX && soothe__seconds() - begun < 3); n_rounds++) {
         const double start = soothe__seconds();
         must(soothe__gemm_run(g, false, true, m, n, k, a, b, c, false, &err), &err);
-        if (i >= 0)
-            time[i] = soothe__seconds() - start;
+        if (n_rounds >= 0)
+            time[n_rounds] = soothe__seconds() - start;
     }
-    qsort(time, ROUNDS, sizeof *time, ascending);
+    qsort(time, (size_t)n_rounds, sizeof *time, ascending);
     printf("%-12s (%5d x %5d x %5d)  GFLOP/s %.1f\n", what, (int)m, (int)n, (int)k,
-           2e-9 * (double)(m * n * k) / time[ROUNDS / 2]);
+           2e-9 * (double)(m * n * k) / time[n_rounds / 2]);
     free(a);
     free(b);
     free(c);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The work of bench_train.c in PyTorch, as fast as plain PyTorch does it on two cores.
+"""The work of bench_train.c in PyTorch, as fast as plain PyTorch does it.
 
     train_pytorch.py paper|preference VARIANT [STEPS]
 
@@ -8,6 +8,7 @@ VARIANT is f32, autocast (bf16 by torch.autocast) or bf16 (bf16 weights and grad
 "-packed" behind it for linear layers over the tokens that exist instead of a padded batch (attention stays padded).
 Rows of the loss are gathered before the head, attention is F.scaled_dot_product_attention, AdamW is the fused one,
 embedding and head are constant. Prints the same line as bench_train."""
+import os
 import resource
 import sys
 import time
@@ -20,7 +21,7 @@ objective, variant = sys.argv[1], sys.argv[2]
 steps = int(sys.argv[3]) if len(sys.argv) > 3 else 20
 packed, precision = variant.endswith("-packed"), variant.removesuffix("-packed")
 assert objective in ("paper", "preference") and precision in ("f32", "autocast", "bf16")
-torch.set_num_threads(2)
+torch.set_num_threads(len(os.sched_getaffinity(0)))
 torch.manual_seed(1)
 compute = torch.float32 if precision == "f32" else torch.bfloat16
 
