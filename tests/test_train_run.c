@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "engine/engine.h"
 #include "engine/text_tokens.h"
 #include "fusion/fusion.h"
 #include "score/score.h"
@@ -497,6 +498,61 @@ static void test_wrong_files_are_refused_with_a_sentence(void **state) {
     assert_refused(&r, SOOTHE_E_FORMAT, DATA);
 }
 
+/* START with one key changed, as OUT2. */
+static void write_changed(const char *key, const char *text, float number, uint32_t count) {
+    struct soothe_error      err;
+    struct soothe__gguf      g;
+    struct soothe__gguf_plan plan;
+    must(soothe__gguf_open(&g, START, &err), &err);
+    must(soothe__gguf_plan_new(&plan, (size_t)gguf_get_n_tensors(g.meta), &err), &err);
+    gguf_set_kv(plan.meta, g.meta);
+    if (text)
+        gguf_set_val_str(plan.meta, key, text);
+    else if (count)
+        gguf_set_val_u32(plan.meta, key, count);
+    else
+        gguf_set_val_f32(plan.meta, key, number);
+    for (int64_t i = 0; i < gguf_get_n_tensors(g.meta); i++)
+        must(soothe__gguf_plan_copy(&plan, &g, i, &err), &err);
+    must(soothe__gguf_plan_save(&plan, OUT2, &err), &err);
+    soothe__gguf_plan_free(&plan);
+    soothe__gguf_close(&g);
+}
+
+/* Numbers out of a file that would overflow, and forms that the engine computes otherwise than training. */
+static void test_shapes_that_training_does_not_compute_are_refused(void **state) {
+    (void)state;
+    struct soothe__train_request r  = request();
+    r.calibrator_path               = OUT2;
+    r.out_path                      = OUT;
+    static const char *const KEYS[] = {"llama.attention.key_length", "llama.attention.head_count_kv",
+                                       "llama.attention.head_count", "llama.feed_forward_length",
+                                       "llama.embedding_length"};
+    for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
+        write_changed(KEYS[i], NULL, 0, 0x7fffffff);
+        assert_refused(&r, SOOTHE_E_UNSUPPORTED, "2147483647");
+    }
+    write_changed("llama.attention.key_length", NULL, 0, 7);
+    assert_refused(&r, SOOTHE_E_UNSUPPORTED, "heads of 7");
+    write_changed("llama.rope.scaling.type", "yarn", 0, 0);
+    assert_refused(&r, SOOTHE_E_UNSUPPORTED, "yarn");
+    write_changed("llama.rope.scaling.factor", NULL, 4.0f, 0);
+    assert_refused(&r, SOOTHE_E_UNSUPPORTED, "factor 4");
+    write_changed("llama.rope.scaling.type", "none", 0, 0);
+    struct soothe_error         err;
+    struct soothe__train_report report;
+    must(soothe__train(&r, &report, &err), &err);
+}
+
+static void test_a_target_with_damaged_weights_is_named(void **state) {
+    (void)state;
+    struct soothe__train_request r = request();
+    assert_true(tiny_model_write(OTHER, &(struct tiny_options){.family = TINY_LLAMA, .seed = 3, .nan_weight = true}));
+    r.model_path      = OTHER;
+    r.calibrator_path = NULL;
+    assert_refused(&r, SOOTHE_E_NUMERIC, "the target's states are no finite numbers");
+}
+
 static void test_what_is_read_is_never_overwritten(void **state) {
     (void)state;
     struct soothe__train_request r = request();
@@ -677,6 +733,8 @@ int main(void) {
         cmocka_unit_test(test_kept_states_change_nothing),
         cmocka_unit_test(test_states_of_another_target_are_refused),
         cmocka_unit_test(test_wrong_files_are_refused_with_a_sentence),
+        cmocka_unit_test(test_shapes_that_training_does_not_compute_are_refused),
+        cmocka_unit_test(test_a_target_with_damaged_weights_is_named),
         cmocka_unit_test(test_what_is_read_is_never_overwritten),
         cmocka_unit_test(test_a_place_that_cannot_be_written_is_told_at_once),
         cmocka_unit_test(test_what_an_objective_cannot_train_is_refused),

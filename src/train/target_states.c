@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The target's final states of the training texts, computed once each and kept as bf16. */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -161,8 +162,8 @@ enum soothe_status soothe__target_states_use_file(struct soothe__target_states *
 
 static enum soothe_status file_failed(struct soothe_error *err) {
     return soothe__fail(err, SOOTHE_E_IO,
-                        "cannot keep the target's states in a temporary file: %s (a larger --cache keeps "
-                        "more of them in memory)",
+                        "cannot keep the target's states in a temporary file: %s (--states FILE keeps them where "
+                        "there is room)",
                         strerror(errno ? errno : EIO));
 }
 
@@ -186,6 +187,9 @@ static enum soothe_status keep(struct soothe__target_states *t, uint32_t i_text,
     struct kept *kept = &t->kept[i_text];
     if (kept->rows || kept->offset >= 0)
         return SOOTHE_OK; /* its group is computed again after a failure half way */
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(states[i]))
+            return soothe__fail(err, SOOTHE_E_NUMERIC, "the target's states are no finite numbers: damaged weights?");
     ggml_fp32_to_bf16_row(states, (ggml_bf16_t *)t->scratch, (int64_t)n);
     if (t->cache)
         return soothe__state_file_add(t->cache, &t->corpus->texts[i_text], t->scratch, &kept->offset, err);

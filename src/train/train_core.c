@@ -91,8 +91,8 @@ static enum soothe_status check(const struct soothe__train_shape *s, const struc
                                 struct soothe_error *err) {
     if (s->n_vocab < 2 || s->d_tgt < 1 || o->max_rows < 1 || (s->n_blocks > 0 && o->max_tokens < 1))
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "training needs a vocabulary, a width and room for rows");
-    if (s->n_blocks < 0 || (s->n_blocks > 0 && (s->n_head_kv < 1 || s->n_head % s->n_head_kv != 0 ||
-                                                s->d_head % 2 != 0 || s->d_cal < 1 || s->n_ff < 1)))
+    if (s->n_blocks < 0 || (s->n_blocks > 0 && (s->n_head_kv < 1 || s->n_head < 1 || s->n_head % s->n_head_kv != 0 ||
+                                                s->d_head < 2 || s->d_head % 2 != 0 || s->d_cal < 1 || s->n_ff < 1)))
         return soothe__fail(err, SOOTHE_E_SHAPE, "%d query heads on %d key heads of width %d cannot be trained",
                             s->n_head, s->n_head_kv, s->d_head);
     if (o->objective == SOOTHE__PAPER && (s->n_blocks == 0 || s->d_cal != s->d_tgt))

@@ -22,6 +22,30 @@ static bool find_arch_f32(const struct soothe__gguf *g, const char *suffix, floa
     return soothe__gguf_find_f32(g, key, out);
 }
 
+enum { WIDTH_MAX = 1 << 20 }; /* of anything: products of two widths are counted in size_t, one width in int32_t */
+
+/* Training turns by plain positions; a file may stretch them for long contexts. */
+static enum soothe_status check_positions(const struct soothe__gguf *g, uint32_t d_head, struct soothe_error *err) {
+    char        key[128];
+    uint32_t    rotated = d_head;
+    float       factor = 0.0f, linear = 0.0f;
+    const char *type;
+    snprintf(key, sizeof key, "%s.rope.scaling.type", architecture_of(g));
+    type = soothe__gguf_find_string(g, key);
+    find_arch_f32(g, "rope.scaling.factor", &factor);
+    find_arch_f32(g, "rope.scale_linear", &linear);
+    soothe__gguf_find_arch_u32(g, "rope.dimension_count", &rotated);
+    if (rotated != d_head)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s rotates %u of %u dimensions; training rotates all", g->path,
+                            rotated, d_head);
+    const bool none = type && strcmp(type, "none") == 0, other = type && !none && strcmp(type, "linear") != 0;
+    if (other || (!none && ((factor != 0.0f && factor != 1.0f) || (linear != 0.0f && linear != 1.0f))))
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                            "%s scales its positions (rope.scaling: %s, factor %g), which training does not know",
+                            g->path, type ? type : "linear", (double)(factor != 0.0f ? factor : linear));
+    return SOOTHE_OK;
+}
+
 /* The blocks' shape, from a calibrator in full form. */
 static enum soothe_status read_block_shape(struct soothe__train_shape *s, const struct soothe__gguf *g,
                                            struct soothe_error *err) {
@@ -33,23 +57,28 @@ static enum soothe_status read_block_shape(struct soothe__train_shape *s, const 
             "%s has blocks of architecture %s; training knows llama and qwen2 (any target can be trained "
             "for with --blocks 0)",
             g->path, architecture);
-    uint32_t blocks = 0, heads = 0, heads_kv = 0, n_ff = 0, d = 0, rotated = 0;
+    uint32_t blocks = 0, heads = 0, heads_kv = 0, n_ff = 0, d = 0;
     bool     ok = soothe__gguf_find_u32(g, SOOTHE__KEY_BLOCKS, &blocks) &&
               soothe__gguf_find_arch_u32(g, "embedding_length", &d) &&
               soothe__gguf_find_arch_u32(g, "attention.head_count", &heads) &&
               soothe__gguf_find_arch_u32(g, "feed_forward_length", &n_ff) &&
               find_arch_f32(g, "attention.layer_norm_rms_epsilon", &s->norm_eps);
-    if (!ok || heads == 0 || d % heads != 0 || blocks > 1024 || d > 65536 || n_ff > 1 << 20)
+    if (!ok)
         return soothe__fail(err, SOOTHE_E_FORMAT, "%s does not say its heads, width or feed-forward length", g->path);
     if (!soothe__gguf_find_arch_u32(g, "attention.head_count_kv", &heads_kv))
         heads_kv = heads;
-    uint32_t d_head = d / heads;
+    uint32_t d_head = heads ? d / heads : 0;
     soothe__gguf_find_arch_u32(g, "attention.key_length", &d_head);
+    if (heads < 1 || heads > WIDTH_MAX || heads_kv < 1 || heads_kv > heads || d_head < 2 || d_head % 2 != 0 ||
+        d_head > WIDTH_MAX / heads || blocks < 1 || blocks > 1024 || d > WIDTH_MAX || n_ff < 1 || n_ff > WIDTH_MAX)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                            "%s has %u blocks of width %u, %u heads of %u on %u, feed-forward %u: no shape to train",
+                            g->path, blocks, d, heads, d_head, heads_kv, n_ff);
     s->rope_base = 10000.0f;
     find_arch_f32(g, "rope.freq_base", &s->rope_base);
-    if (soothe__gguf_find_arch_u32(g, "rope.dimension_count", &rotated) && rotated != d_head)
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s rotates %u of %u dimensions; training rotates all", g->path,
-                            rotated, d_head);
+    const enum soothe_status status = check_positions(g, d_head, err);
+    if (status)
+        return status;
     s->n_blocks    = (int32_t)blocks;
     s->d_cal       = (int32_t)d;
     s->n_head      = (int32_t)heads;
@@ -125,6 +154,9 @@ static enum soothe_status read_target(struct soothe__train_model *m, struct soot
     if ((find_arch_f32(&m->target, "logit_scale", &scale) && scale != 1.0f) ||
         (find_arch_f32(&m->target, "final_logit_softcapping", &cap) && cap != 0.0f))
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s scales or caps its logits, which training does not know",
+                            m->target.path);
+    if (gguf_find_tensor(m->target.meta, "output.bias") >= 0)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s adds a bias to its logits, which training does not know",
                             m->target.path);
     const bool untied = gguf_find_tensor(m->target.meta, "output.weight") >= 0;
     m->shape.d_tgt    = (int32_t)facts.d;

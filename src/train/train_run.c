@@ -297,8 +297,9 @@ static enum soothe_status one_step(struct soothe__run *run, struct soothe__train
         soothe__batches_build(run->batches, pairs, run->per_step.n_pairs, texts, run->per_step.n_texts,
                               is_preference(run) ? SOOTHE__ROW_KL : SOOTHE__ROW_PLAIN, &batch, err);
     const double built = soothe__seconds();
-    if (!status)
-        status = soothe__train_step(run->core, batch, rate * run->r.lr_blocks, rate * run->r.lr_fusion, result, err);
+    if (status)
+        return status;
+    status = soothe__train_step(run->core, batch, rate * run->r.lr_blocks, rate * run->r.lr_fusion, result, err);
     if (status == SOOTHE_E_NUMERIC)
         return diverged(run, err);
     if (status)
