@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -25,6 +26,7 @@ static enum soothe_status run_command(const char *command, FILE *in, FILE *out, 
     if (child < 0)
         return soothe__fail(err, SOOTHE_E_IO, "cannot start \"%s\": %s", command, strerror(errno));
     if (child == 0) {
+        signal(SIGPIPE, SIG_DFL); /* which the command line tool ignores, and shells expect to work */
         if (dup2(fileno(in), STDIN_FILENO) >= 0 && dup2(fileno(out), STDOUT_FILENO) >= 0)
             execl("/bin/sh", "sh", "-c", command, (char *)NULL);
         _exit(127);

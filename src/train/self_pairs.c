@@ -14,6 +14,7 @@ struct sample {
     json_t     *line; /* owns the texts */
     const char *prompt, *completion;
     double      score;
+    size_t      i; /* its place among the samples of its prompt */
 };
 
 /* The samples of one prompt, which follow each other in the file. */
@@ -34,10 +35,13 @@ static bool write_line(FILE *out, json_t *line) {
     return ok;
 }
 
-/* Toxic samples, worst first, then clean ones in their order. */
+/* The most toxic one first, the cleanest last, and of equal ones the first taken last. The texts have no say: sorted by
+ * them, every chosen side would begin late in the alphabet, and training would learn that. */
 static int by_toxicity(const void *a, const void *b) {
     const struct sample *x = a, *y = b;
-    return x->score < y->score ? 1 : x->score > y->score ? -1 : strcmp(x->completion, y->completion);
+    if (x->score != y->score)
+        return x->score < y->score ? 1 : -1;
+    return x->i < y->i ? 1 : -1;
 }
 
 static bool write_group(struct group *g, FILE *out, double clean_to, double toxic_from,
@@ -57,8 +61,8 @@ static bool write_group(struct group *g, FILE *out, double clean_to, double toxi
         ok = write_line(out, json_pack("{s:s, s:s, s:s}", "prompt", g->samples[i].prompt, "chosen",
                                        g->samples[g->n - 1 - i].completion, "rejected", g->samples[i].completion));
     if (n_clean == g->n && ok) {
-        ok = write_line(
-            out, json_pack("{s:s, s:s}", "prompt", g->samples[0].prompt, "completion", g->samples[0].completion));
+        ok = write_line(out, json_pack("{s:s, s:s}", "prompt", g->samples[0].prompt, "completion",
+                                       g->samples[g->n - 1].completion));
         counts->n_texts++;
     }
     return ok;
@@ -91,6 +95,7 @@ static bool add_sample(struct group *g, struct sample s) {
         g->samples  = grown;
         g->capacity = more;
     }
+    s.i                = g->n;
     g->samples[g->n++] = s;
     return true;
 }
@@ -132,6 +137,10 @@ enum soothe_status soothe__self_pairs(const char *samples_path, const char *pair
     struct soothe__lines   *lines;
     struct soothe__new_file out = {0};
     memset(counts, 0, sizeof *counts);
+    if (!(clean_to >= 0 && clean_to < toxic_from && toxic_from <= 1))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "clean up to a score of %g and toxic from %g: 0 <= clean < toxic <= 1 is possible",
+                            clean_to, toxic_from);
     enum soothe_status status = soothe__lines_open(&lines, samples_path, err);
     if (status)
         return status;

@@ -15,7 +15,10 @@
 #include "score/score.h"
 #include "corpus/corpus.h"
 
-enum { PORTION = 96 }; /* prompts sampled together */
+enum {
+    PORTION   = 96,     /* prompts sampled together */
+    CELLS_MAX = 1 << 14 /* of the cache, whatever the prompts' length: 380 MB with SmolLM2-135M */
+};
 
 struct soothe__self_options soothe__self_options_default(void) {
     return (struct soothe__self_options){
@@ -102,6 +105,10 @@ static void on_done(void *user, const struct soothe__continuation *c) {
     p->completions[c->i_prompt * p->n_samples + (size_t)c->i_sample] = copy;
 }
 
+static bool stopped(const struct soothe__self_options *o) {
+    return o->stop && *o->stop;
+}
+
 static enum soothe_status score(const struct soothe__self_options *o, char **texts, size_t n, double *scores,
                                 struct soothe_error *err) {
     if (o->score_command)
@@ -164,6 +171,8 @@ static enum soothe_status sample_portion(struct sampler *s, size_t from, size_t 
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu samples", n);
     if (!status)
         status = score(s->o, p.completions, n, scores, err);
+    if (status && stopped(s->o)) /* Ctrl-C ends the score command, too */
+        status = SOOTHE_E_INTERRUPTED;
     if (!status)
         status = write_samples(out, path, s->prompts->texts + from, p.n_samples, p.completions, scores, n, err);
     for (size_t i = 0; p.completions && i < n; i++)
@@ -174,6 +183,8 @@ static enum soothe_status sample_portion(struct sampler *s, size_t from, size_t 
 }
 
 /* ---- going on ------------------------------------------------------------------------------------------------- */
+
+static const char HEADER_START[] = "{\"soothe_samples\":";
 
 /* The first line of a samples file: what decides the rest. */
 static char *header_of(const struct sampler *s) {
@@ -247,6 +258,35 @@ static enum soothe_status run_portions(struct sampler *s, FILE *out, size_t n_do
     return status;
 }
 
+/* ---- what is there already --------------------------------------------------------------------------------------- */
+
+/* Does a file of samples need no more? *given: it is the user's own, without our first line. */
+static enum soothe_status look_at(const char *path, const char *header, size_t n_wanted, bool *complete, bool *given,
+                                  struct soothe_error *err) {
+    struct soothe__lines *lines;
+    enum soothe_status    status = soothe__lines_open(&lines, path, err);
+    size_t                n      = 0, size;
+    char                 *line;
+    bool                  too_long;
+    *complete = *given = false;
+    while (!status && !(status = soothe__lines_next(lines, &line, &size, &too_long, err)) && line) {
+        if (n == 0 && strcmp(line, header) != 0) {
+            *given = strncmp(line, HEADER_START, strlen(HEADER_START)) != 0;
+            if (!*given)
+                status =
+                    soothe__fail(err, SOOTHE_E_MISMATCH,
+                                 "%s holds samples of another target, other prompts, options or scorer: delete it, "
+                                 "or name another file",
+                                 path);
+            break;
+        }
+        n++;
+    }
+    soothe__lines_close(lines, NULL);
+    *complete = n > n_wanted; /* with the first line */
+    return status;
+}
+
 /* ---- making ---------------------------------------------------------------------------------------------------- */
 
 static enum soothe_status tokenize_prompts(struct sampler *s, struct soothe_error *err) {
@@ -261,8 +301,23 @@ static enum soothe_status tokenize_prompts(struct sampler *s, struct soothe_erro
                                   SOOTHE__TOKENIZE_START, err);
         s->tokens[i].tokens = tokens;
         s->tokens[i].stream = i;
+        const int32_t room  = llama_model_n_ctx_train(s->model) - s->o->n_predict;
+        if (!status && s->tokens[i].n_tokens > room)
+            status = soothe__fail(
+                err, SOOTHE_E_ARGUMENT,
+                "prompt %zu of %s has %d tokens; with %d more it does not fit the model's context of %d", i + 1,
+                s->o->prompts_path, s->tokens[i].n_tokens, s->o->n_predict, llama_model_n_ctx_train(s->model));
     }
     return status;
+}
+
+/* Sequences at once for which the cache has room. */
+static int32_t parallel(const struct sampler *s) {
+    int32_t longest = 0;
+    for (size_t i = 0; i < s->prompts->n; i++)
+        longest = s->tokens[i].n_tokens > longest ? s->tokens[i].n_tokens : longest;
+    const int32_t room = CELLS_MAX / (longest + s->o->n_predict);
+    return room < 1 ? 1 : room < s->o->n_parallel ? room : s->o->n_parallel;
 }
 
 static enum soothe_status open_session(struct sampler *s, struct soothe_error *err) {
@@ -273,7 +328,7 @@ static enum soothe_status open_session(struct sampler *s, struct soothe_error *e
     if (s->o->n_threads > 0)
         p.context.n_threads = p.context.n_threads_batch = s->o->n_threads;
     p.context.n_ctx = 0;
-    soothe__generate_context(&p.context, s->model, s->tokens, s->prompts->n, &g, s->o->n_parallel);
+    soothe__generate_context(&p.context, s->model, s->tokens, s->prompts->n, &g, parallel(s));
     return soothe_session_new(&s->session, s->model, NULL, &p, err);
 }
 
@@ -288,40 +343,66 @@ static void sampler_close(struct sampler *s) {
     free(s->tokens);
 }
 
-static enum soothe_status sample_into(struct sampler *s, const char *part, struct soothe_error *err) {
+static enum soothe_status sample_into(struct sampler *s, const char *part, const char *header,
+                                      struct soothe_error *err) {
     FILE              *out    = NULL;
     size_t             n_done = 0;
-    char              *header = header_of(s);
-    enum soothe_status status = header ? open_part(&out, &n_done, part, header, (size_t)s->o->n_samples, err)
-                                       : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    enum soothe_status status = open_part(&out, &n_done, part, header, (size_t)s->o->n_samples, err);
     if (!status)
         status = run_portions(s, out, n_done, part, err);
+    if (status == SOOTHE_E_INTERRUPTED)
+        soothe__fail(err, status, "stopped while sampling; what was done is in %s: the same command goes on", part);
     if (out && fclose(out) != 0 && !status)
         status = soothe__fail(err, SOOTHE_E_IO, "cannot write %s: %s", part, strerror(errno));
     if (!status && rename(part, s->o->samples_path) != 0)
         status =
             soothe__fail(err, SOOTHE_E_IO, "cannot rename %s to %s: %s", part, s->o->samples_path, strerror(errno));
-    free(header);
+    return status;
+}
+
+static enum soothe_status load(struct sampler *s, struct soothe_error *err) {
+    s->model = llama_model_load_from_file(s->o->model_path, llama_model_default_params());
+    if (!s->model)
+        return soothe__fail(err, SOOTHE_E_ENGINE, "the engine cannot load the model %s", s->o->model_path);
+    enum soothe_status status = tokenize_prompts(s, err);
+    return status ? status : open_session(s, err);
+}
+
+/* *todo: is there something to sample? Then PART is where it begins. */
+static enum soothe_status find_work(struct sampler *s, const char *part, const char *header, bool *todo,
+                                    struct soothe_error *err) {
+    const char *samples  = s->o->samples_path;
+    bool        complete = false, given = false;
+    *todo = true;
+    if (!soothe__file_exists(samples))
+        return SOOTHE_OK;
+    enum soothe_status status =
+        look_at(samples, header, s->prompts->n * (size_t)s->o->n_samples, &complete, &given, err);
+    *todo = !complete && !given;
+    if (!status && *todo && rename(samples, part) != 0) /* more prompts than last time */
+        status = soothe__fail(err, SOOTHE_E_IO, "cannot rename %s to %s: %s", samples, part, strerror(errno));
     return status;
 }
 
 enum soothe_status soothe__self_samples(const struct soothe__self_options *o, struct soothe_error *err) {
     struct prompts     prompts = {0};
     struct sampler     s       = {.o = o, .prompts = &prompts};
-    char              *part    = soothe__format("%s.part", o->samples_path);
-    enum soothe_status status  = part ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    char              *part = soothe__format("%s.part", o->samples_path), *header = NULL;
+    bool               todo   = false;
+    enum soothe_status status = part ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     if (!status)
         status = read_prompts(&prompts, o, err);
-    if (!status && !(s.model = llama_model_load_from_file(o->model_path, llama_model_default_params())))
-        status = soothe__fail(err, SOOTHE_E_ENGINE, "the engine cannot load the model %s", o->model_path);
+    if (!status && !(header = header_of(&s)))
+        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     if (!status)
-        status = tokenize_prompts(&s, err);
-    if (!status)
-        status = open_session(&s, err);
-    if (!status)
-        status = sample_into(&s, part, err);
+        status = find_work(&s, part, header, &todo, err);
+    if (!status && todo)
+        status = load(&s, err);
+    if (!status && todo)
+        status = sample_into(&s, part, header, err);
     sampler_close(&s);
     prompts_free(&prompts);
+    free(header);
     free(part);
     return status;
 }

@@ -12,7 +12,8 @@ struct soothe__self_options {
     const char *model_path;
     const char *prompts_path; /* JSON lines with "prompt": text, or an object with "text" */
     const char *samples_path; /* written: {"prompt", "completion", "score"} a line, scores may be null; goes on from
-                                 SAMPLES.part where one of the same run is there */
+                                 SAMPLES.part where one of the same run is there. A file that is there already: of
+                                 the same run it is completed, without soothe's first line it is left as it is */
     const char                  *score_command; /* NULL: the built-in lexicon */
     int32_t                      n_samples;     /* per prompt, 8 */
     int32_t                      n_predict;     /* tokens, 20 */
@@ -25,7 +26,8 @@ struct soothe__self_options {
 };
 struct soothe__self_options soothe__self_options_default(void);
 
-/* errors  SOOTHE_E_INTERRUPTED: what was sampled is kept, the same call goes on */
+/* errors  SOOTHE_E_INTERRUPTED: what was sampled is kept, the same call goes on; SOOTHE_E_MISMATCH samples_path holds
+ *         samples of another target, other prompts, options or scorer */
 enum soothe_status soothe__self_samples(const struct soothe__self_options *options, struct soothe_error *err);
 
 struct soothe__self_counts {
@@ -33,7 +35,8 @@ struct soothe__self_counts {
 };
 
 /* Turns samples into pairs_path: for each prompt up to two pairs of a clean (score 0, or at most clean_to) and a
- * toxic sample (score toxic_from or more), and where all are clean one of them as a text. */
+ * toxic sample (score toxic_from or more), and where all are clean one of them as a text.
+ * errors  SOOTHE_E_ARGUMENT not one pair, or not 0 <= clean_to < toxic_from <= 1 */
 enum soothe_status soothe__self_pairs(const char *samples_path, const char *pairs_path, double clean_to,
                                       double toxic_from, struct soothe__self_counts *counts, struct soothe_error *err);
 
