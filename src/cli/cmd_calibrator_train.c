@@ -121,10 +121,12 @@ static enum soothe_status make_own_pairs(const struct choice *c, const char *mod
     enum soothe_status status = SOOTHE_OK;
     if (!samples || (c->output && !*pairs_path))
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-    if (!status && !soothe__file_exists(samples))
+    if (!status && soothe__file_exists(samples))
+        fprintf(stderr, "going on from the samples in %s\n", samples);
+    if (!status)
         status = soothe__self_samples(&o, err);
-    else if (!status)
-        fprintf(stderr, "taking the samples in %s\n", samples);
+    if (!status && !*pairs_path)
+        printf("%s\n", samples); /* only sampling was asked for */
     if (!status && *pairs_path) {
         status = soothe__self_pairs(samples, *pairs_path, c->clean_to, c->toxic_from, &counts, err);
         if (!status)
@@ -175,6 +177,9 @@ static int train(struct choice *c, const char *model) {
     free(own);
     if (status)
         return soothe__print_failure(&err);
+    if (report.n_unsaved)
+        fprintf(stderr, "soothe: %d checkpoints could not be written (%s); the run went on without\n", report.n_unsaved,
+                report.unsaved.message);
     if (c->json)
         print_json(&report, c->output);
     else
@@ -184,8 +189,43 @@ static int train(struct choice *c, const char *model) {
 
 /* ---- options ----------------------------------------------------------------------------------------------- */
 
+/* What the paper objective has no use for is a misunderstanding, better told than ignored. */
+static int check_paper(const struct choice *c, const char *command) {
+    const struct {
+        const char *option;
+        bool        given;
+    } strangers[] = {{"--blocks 0", c->blocks == 0},
+                     {"--own-matrix", c->own_matrix != 0},
+                     {"--bias", c->bias != 0},
+                     {"--freeze-blocks", c->freeze != 0},
+                     {"--pairs-per-step", c->r.n_pairs > 0},
+                     {"--rate-fusion", c->r.lr_fusion > 0},
+                     {"--states", c->states != NULL}};
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
+        if (strangers[i].given)
+            return soothe__print_misuse(
+                command, "%s is not for --objective paper, which trains blocks on texts and nothing else",
+                strangers[i].option);
+    return -1;
+}
+
+static int check_self(const struct choice *c, const char *command) {
+    if (c->self && !c->prompts)
+        return soothe__print_misuse(command, "--self needs --prompts, a file of lines {\"prompt\": …}");
+    if (!c->self && (c->prompts || c->samples_out || c->score_command))
+        return soothe__print_misuse(command, "%s needs --self",
+                                    c->prompts       ? "--prompts"
+                                    : c->samples_out ? "--samples-out"
+                                                     : "--score-command");
+    if (!(c->clean_to >= 0 && c->clean_to < c->toxic_from && c->toxic_from <= 1))
+        return soothe__print_misuse(command, "--clean-to %g and --toxic-from %g: 0 <= clean < toxic <= 1 is possible",
+                                    c->clean_to, c->toxic_from);
+    return -1;
+}
+
 static int check(struct choice *c, const char *more) {
     const char *command = soothe__command_calibrator_train.name;
+    int         code    = -1;
     if (more)
         return soothe__print_misuse(command, "\"%s\" belongs to no option", more);
     if (!c->model)
@@ -194,8 +234,14 @@ static int check(struct choice *c, const char *more) {
         return soothe__print_misuse(command, "where to? -o names the calibrator to be written");
     if (!c->data && !c->self)
         return soothe__print_misuse(command, "on what? --data FILE, or --self --prompts FILE");
-    if (c->self && !c->prompts)
-        return soothe__print_misuse(command, "--self needs --prompts, a file of lines {\"prompt\": …}");
+    if ((code = check_self(c, command)) >= 0)
+        return code;
+    if (c->blocks != -1 && c->blocks != 0)
+        return soothe__print_misuse(
+            command,
+            "--blocks is 0 or left out, not %d: soothe calibrator init cuts blocks, --calibrator "
+            "takes them",
+            c->blocks);
     if (!c->calibrator && c->output && c->blocks != 0)
         return soothe__print_misuse(command,
                                     "--calibrator FILE (soothe calibrator init makes one), or --blocks 0 for a matrix "
@@ -204,6 +250,8 @@ static int check(struct choice *c, const char *more) {
         return soothe__print_misuse(command, "--blocks 0 takes no --calibrator");
     if (c->objective && strcmp(c->objective, "preference") != 0 && strcmp(c->objective, "paper") != 0)
         return soothe__print_misuse(command, "--objective is preference or paper, not \"%s\"", c->objective);
+    if (c->objective && strcmp(c->objective, "paper") == 0 && (code = check_paper(c, command)) >= 0)
+        return code;
     if (c->precision && strcmp(c->precision, "bf16") != 0 && strcmp(c->precision, "f32") != 0)
         return soothe__print_misuse(command, "--precision is bf16 or f32, not \"%s\"", c->precision);
     const struct {

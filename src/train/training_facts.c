@@ -34,8 +34,6 @@ void soothe__training_facts(struct soothe__training_facts *f, const struct sooth
     add_fact(f, "objective", r->objective == SOOTHE__PREFERENCE ? "preference" : "paper", 0);
     add_fact(f, "precision", p->bf16 ? "bf16" : "f32", 0);
     add_fact(f, "run_sha256", run_hash, 0);
-    add_sources(f, "data", corpus);
-    add_sources(f, "heldout", heldout);
     add_fact(f, "seed", NULL, (double)r->seed);
     add_fact(f, "steps", NULL, r->n_steps);
     add_fact(f, "pairs_per_step", NULL, r->n_pairs);
@@ -46,6 +44,7 @@ void soothe__training_facts(struct soothe__training_facts *f, const struct sooth
     add_fact(f, "kappa", NULL, r->kappa);
     add_fact(f, "lambda", NULL, r->lambda);
     add_fact(f, "weight_decay", NULL, r->weight_decay);
+    add_fact(f, "clip", NULL, r->clip);
     add_fact(f, "n_pairs", NULL, (double)p->n_pairs);
     add_fact(f, "n_texts", NULL, (double)p->n_texts);
     add_fact(f, "loss", NULL, p->loss);
@@ -55,4 +54,6 @@ void soothe__training_facts(struct soothe__training_facts *f, const struct sooth
     add_fact(f, "result.kl", NULL, p->kl);
     add_fact(f, "result.nll", NULL, p->nll);
     add_fact(f, "result.nll_plain", NULL, p->nll_plain);
+    add_sources(f, "data", corpus);
+    add_sources(f, "heldout", heldout);
 }

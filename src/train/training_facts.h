@@ -6,7 +6,7 @@
 #include "fusion/calibrator_file.h"
 #include "train/train_run.h"
 
-enum { SOOTHE__FACTS_MAX = 64 };
+enum { SOOTHE__FACTS_MAX = 128 };
 
 struct soothe__training_facts {
     struct soothe__fact list[SOOTHE__FACTS_MAX];
@@ -14,7 +14,8 @@ struct soothe__training_facts {
     size_t              n;
 };
 
-/* Options, data with their hashes, and the figures of the end; r with its defaults filled in. Texts are borrowed. */
+/* Options, the figures of the end, and data with their hashes (as many files as there is room for); r with its
+ * defaults filled in. Texts are borrowed. */
 void soothe__training_facts(struct soothe__training_facts *f, const struct soothe__train_request *r,
                             const struct soothe__train_report *p, const struct soothe__corpus *corpus,
                             const struct soothe__corpus *heldout, const char *run_hash);
