@@ -34,4 +34,4 @@ try $all --score-command cat
 try -m target.gguf --blocks 0 --self --prompts d.jsonl -o x.gguf --clean-to .5
 try -m target.gguf --blocks 0 --self --prompts d.jsonl -o x.gguf --toxic-from nan
 try -m target.gguf --blocks 0 --self --prompts d.jsonl -o x.gguf --samples 0
-ls
+ls *.gguf
