@@ -9,7 +9,8 @@
 struct soothe__gemm;   /* primitives made so far, by shape */
 struct soothe__packed; /* a constant right factor in the layout that the library likes best */
 
-/* bf16 says what the operands' type is. */
+/* bf16 says what the operands' type is.
+ * errors  SOOTHE_E_UNSUPPORTED bf16 that the library cannot multiply on this processor (no AVX-512, say) */
 enum soothe_status soothe__gemm_new(struct soothe__gemm **g, bool bf16, struct soothe_error *err);
 void               soothe__gemm_free(struct soothe__gemm *g);
 /* Does this processor multiply bf16 faster than F32? */

@@ -229,9 +229,16 @@ enum soothe_status soothe__gemm_new(struct soothe__gemm **out, bool bf16, struct
     if (status == dnnl_success) {
         status = dnnl_stream_create(&g->stream, g->engine, dnnl_stream_default_flags);
     }
+    if (status == dnnl_success) { /* asking once is surer than a list of processors */
+        struct product probe = {.m = 1, .n = 1, .k = 1};
+        status               = product_make(g, &probe, false);
+        product_free(&probe);
+    }
     if (status != dnnl_success) {
         soothe__gemm_free(g);
-        return failed(status, "start", err);
+        return bf16 && status == dnnl_unimplemented
+                   ? soothe__fail(err, SOOTHE_E_UNSUPPORTED, "this processor cannot multiply bf16; f32 works")
+                   : failed(status, "start", err);
     }
     *out = g;
     return SOOTHE_OK;
