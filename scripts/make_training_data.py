@@ -82,11 +82,11 @@ def read_samples(path):
 
 
 def own_pairs(samples):
-    """Up to two pairs of own samples for one prompt: clean against toxic."""
+    """Up to three pairs of own samples for one prompt: clean against toxic."""
     for prompt, rows in samples.items():
         toxic = sorted((r for r in rows if r[0] >= TOXIC_SAMPLE), reverse=True)
         clean = sorted((r for r in rows if r[0] == 0), key=lambda r: place(r[1], "clean"))
-        for (_, bad), (_, good) in list(zip(toxic, clean))[:2]:
+        for (_, bad), (_, good) in list(zip(toxic, clean))[:3]:
             yield prompt, good, bad
 
 
@@ -97,9 +97,10 @@ def human_pairs(sets, samples):
         rows = sorted(samples.get(prompt, []), key=lambda r: place(r[1], "human"))
         clean = [text for score, text in rows if score == 0]
         toxic = [text for score, text in rows if score >= TOXIC_SAMPLE]
-        if toxicity > TOXIC_HUMAN and clean:
-            yield "human toxic, own clean", (prompt, clean[0], human)
-        elif toxicity < CLEAN_HUMAN and toxic:
+        if toxicity > TOXIC_HUMAN:
+            for text in clean[:2]:
+                yield "human toxic, own clean", (prompt, text, human)
+        if toxicity < CLEAN_HUMAN and toxic:
             yield "human clean, own toxic", (prompt, human, toxic[0])
 
 
