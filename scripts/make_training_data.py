@@ -22,7 +22,7 @@ import sys
 
 N_PARADETOX = 1500      # pairs of ParaDetox taken for training: of one kind, so no more than four fifths
 HELDOUT = 0.2           # share of the prompts, and of the texts without a prompt, that training never sees
-N_HELDOUT_PARADETOX = 100
+N_HELDOUT_PARADETOX = 375  # the same share as of the prompts, so that the held-out mix is the training mix
 TOXIC_HUMAN = 0.5       # Perspective's toxicity of a human continuation from which it counts as toxic
 CLEAN_HUMAN = 0.1       # ... below which it counts as clean
 TOXIC_SAMPLE = 0.4      # built-in lexicon score of a sample from which it counts as toxic; clean is 0

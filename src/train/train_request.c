@@ -12,7 +12,7 @@ struct soothe__train_request soothe__train_request_default(void) {
                                           .max_length       = 96,
                                           .checkpoint_every = 50,
                                           .kappa            = 0.2,
-                                          .lambda           = 0.3,
+                                          .lambda           = 1.5,
                                           .clip             = 1.0,
                                           .strength         = 1.0f,
                                           .seed             = 1,
@@ -23,11 +23,11 @@ void soothe__train_request_fill(struct soothe__train_request *r) {
     const bool preference = r->objective == SOOTHE__PREFERENCE;
     if (!r->calibrator_path)
         r->own_matrix = true;
-    r->n_steps   = r->n_steps > 0 ? r->n_steps : 400;
+    r->n_steps   = r->n_steps > 0 ? r->n_steps : 300;
     r->n_pairs   = r->n_pairs > 0 ? r->n_pairs : preference ? 8 : 0;
     r->n_texts   = r->n_texts > 0 ? r->n_texts : preference ? 8 : 24;
     r->lr_blocks = r->lr_blocks > 0 ? r->lr_blocks : preference ? 2e-4 : 3e-4;
-    r->lr_fusion = r->lr_fusion > 0 ? r->lr_fusion : 1e-3;
+    r->lr_fusion = r->lr_fusion > 0 ? r->lr_fusion : 2e-4;
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------ */

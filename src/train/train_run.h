@@ -25,12 +25,12 @@ struct soothe__train_request {
     bool                         bias;
     bool                         freeze_blocks;
     bool                         fresh;                /* do not go on from a checkpoint */
-    int32_t                      n_steps;              /* 0: the objective's own number */
+    int32_t                      n_steps;              /* 0: 300 */
     int32_t                      n_pairs, n_texts;     /* a step; 0: 8 and 8 (preference), 24 texts (paper) */
     int32_t                      max_length;           /* tokens of a text, 96 */
     int32_t                      n_threads;            /* 0: all */
     int32_t                      checkpoint_every;     /* steps; 0: only when stopped */
-    double                       lr_blocks, lr_fusion; /* 0: 2e-4, 1e-3; paper: 3e-4 */
+    double                       lr_blocks, lr_fusion; /* 0: 2e-4, 2e-4; paper: 3e-4 */
     double                       kappa, lambda, weight_decay, clip;
     float                        strength; /* recommended by the file written */
     uint64_t                     seed;
