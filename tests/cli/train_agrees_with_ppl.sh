@@ -30,6 +30,7 @@ END
 }
 train() { # NAME STRENGTH OPTIONS
     "$SOOTHE" calibrator train -m target.gguf --data data.jsonl --heldout heldout.jsonl -o out.gguf --steps 60 \
+        --rate-fusion 1e-3 --lambda 0.3 \
         --rate-blocks 3e-3 --precision f32 -t 1 --json "${@:3}" >train.json || exit 1
     compare "$1" "$2"
 }
