@@ -30,18 +30,18 @@ END
 }
 train() { # NAME STRENGTH OPTIONS
     "$SOOTHE" calibrator train -m target.gguf --data data.jsonl --heldout heldout.jsonl -o out.gguf --steps 60 \
-        --rate-fusion 1e-3 --lambda 0.3 \
         --rate-blocks 3e-3 --precision f32 -t 1 --json "${@:3}" >train.json || exit 1
     compare "$1" "$2"
 }
+preference="--rate-fusion 1e-3 --lambda 0.3" # the tiny models learn nothing at the defaults in so few steps
 for family in qwen2 llama; do
     "$MAKE_TINY" target.gguf $family
     "$SOOTHE" calibrator init -m target.gguf --blocks 2 -o cal0.gguf
-    train "$family, blocks" 1 --calibrator cal0.gguf
+    train "$family, blocks" 1 --calibrator cal0.gguf $preference
     train "$family, paper" 1 --calibrator cal0.gguf --objective paper
 done
-train "matrix beside the blocks" 1 --calibrator cal0.gguf --own-matrix --bias
-train "frozen blocks" 1 --calibrator cal0.gguf --freeze-blocks
-train "no blocks" 1 --blocks 0
+train "matrix beside the blocks" 1 --calibrator cal0.gguf --own-matrix --bias $preference
+train "frozen blocks" 1 --calibrator cal0.gguf --freeze-blocks $preference
+train "no blocks" 1 --blocks 0 $preference
 "$SOOTHE" calibrator info out.gguf -m target.gguf | grep -E 'kind|form |block_count'
 ls *.gguf # no checkpoint is left
