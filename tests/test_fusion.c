@@ -567,6 +567,33 @@ static void test_bad_batches_are_refused_and_leave_both_memories_as_they_were(vo
     close_pair(&p);
 }
 
+static void test_a_batch_at_wrong_positions_takes_nothing_with_it(void **state) {
+    (void)state;
+    struct soothe_error    err;
+    struct pair            p     = open_pair(TINY_LLAMA, 2, TRAINED);
+    struct soothe_session *s     = open_session(&p, true, 0.8f);
+    struct soothe_session *fresh = open_session(&p, true, 0.8f);
+    struct llama_batch     b     = llama_batch_init(300, 0, 1);
+    decode_range(s, 1, 1, 0, 10);
+    decode_range(s, 0, 0, 0, 3);
+    batch_add(&b, token_at(1, 4), 4, 1, true); /* there are tokens at 4 … 9 already */
+    assert_int_equal(soothe_decode(s, b, &err), SOOTHE_E_ENGINE);
+    b.n_tokens = 0;
+    for (int32_t i = 0; i < 250; i++) { /* too many, and the engine is to find out their positions */
+        batch_add(&b, token_at(1, 10 + i), 0, 1, i == 249);
+    }
+    struct llama_batch no_positions = b;
+    no_positions.pos                = NULL;
+    assert_int_equal(soothe_decode(s, no_positions, &err), SOOTHE_E_ENGINE);
+    decode_range(s, 1, 1, 10, 20);
+    decode_range(fresh, 1, 1, 0, 20);
+    assert_true(largest_difference(logits(s, 9), logits(fresh, 19), p.n_vocab) < FLOAT_TOLERANCE);
+    llama_batch_free(b);
+    soothe_session_free(s);
+    soothe_session_free(fresh);
+    close_pair(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alpha_zero_changes_no_logit),
@@ -585,6 +612,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_pairs_are_refused_with_a_sentence),
         cmocka_unit_test(test_damaged_files_are_refused_with_a_sentence),
         cmocka_unit_test(test_a_target_with_nan_weights_gives_an_error_not_text),
+        cmocka_unit_test(test_a_batch_at_wrong_positions_takes_nothing_with_it),
         cmocka_unit_test(test_bad_batches_are_refused_and_leave_both_memories_as_they_were),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -21,6 +21,7 @@ struct soothe_session {
     struct llama_context           *calibrator; /* NULL without blocks */
     const struct soothe_calibrator *cal;
     float                          *strength; /* per sequence */
+    llama_pos                      *end;      /* per sequence: its last position before the decode under way */
     uint32_t                        n_seq, n_batch, n_ubatch;
     bool                            capture, embeddings, one_sequence_per_batch;
     int8_t                         *flags; /* (n_batch) which tokens of a piece are output */
@@ -28,7 +29,7 @@ struct soothe_session {
     /* of the decode under way */
     int32_t           *row_seq; /* sequence of each requested output */
     int32_t            n_rows, i_row_cal, i_row_tgt;
-    bool               fusing, seen_target, seen_cal;
+    bool               fusing;
     struct rows        h_c, h_t, h_f;
     float             *scratch, *row; /* (d_tgt) */
     size_t             row_seq_capacity;
@@ -84,7 +85,6 @@ static bool on_calibrator_node(struct ggml_tensor *t, bool ask, void *user) {
     if (ask) {
         return true;
     }
-    s->seen_cal     = true;
     const int64_t n = t->ne[1];
     if (t->ne[0] != s->h_c.d || t->type != GGML_TYPE_F32 || s->i_row_cal + n > s->n_rows) {
         return fail_in_callback(s, SOOTHE_E_UNSUPPORTED, "the calibrator's final state has an unexpected shape");
@@ -136,7 +136,6 @@ static bool on_target_node(struct ggml_tensor *t, bool ask, void *user) {
     if (ask) {
         return true;
     }
-    s->seen_target  = true;
     const int64_t n = t->ne[1];
     const int32_t d = llama_model_n_embd(llama_get_model(s->target));
     if (t->ne[0] != d || t->type != GGML_TYPE_F32 || s->i_row_tgt + n > s->n_rows) {
@@ -169,7 +168,7 @@ static enum soothe_status make_contexts(struct soothe_session *s, struct llama_m
     }
     s->n_batch                = llama_n_batch(s->target);
     s->n_ubatch               = llama_n_ubatch(s->target);
-    s->n_seq                  = (uint32_t)llama_max_parallel_sequences();
+    s->n_seq                  = cp.kv_unified ? (uint32_t)llama_max_parallel_sequences() : llama_n_seq_max(s->target);
     s->one_sequence_per_batch = llama_model_is_recurrent(target) || llama_model_is_hybrid(target);
     if (!s->cal || !s->cal->model) {
         return SOOTHE_OK;
@@ -232,10 +231,11 @@ enum soothe_status soothe_session_new(struct soothe_session **out, struct llama_
         return status;
     }
     s->strength = soothe__calloc(s->n_seq, sizeof *s->strength);
+    s->end      = soothe__calloc(s->n_seq, sizeof *s->end);
     s->scratch  = soothe__calloc((size_t)d, sizeof *s->scratch);
     s->row      = soothe__calloc((size_t)d, sizeof *s->row);
     s->flags    = soothe__calloc(s->n_batch, sizeof *s->flags);
-    if (!s->strength || !s->scratch || !s->row || !s->flags) {
+    if (!s->strength || !s->end || !s->scratch || !s->row || !s->flags) {
         soothe_session_free(s);
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
     }
@@ -256,6 +256,7 @@ void soothe_session_free(struct soothe_session *s) {
     llama_free(s->calibrator);
     llama_free(s->target);
     free(s->strength);
+    free(s->end);
     free(s->scratch);
     free(s->row);
     free(s->row_seq);
@@ -346,9 +347,8 @@ static enum soothe_status begin_rows(struct soothe_session *s, const struct llam
         s->row_seq_capacity = (size_t)b->n_tokens;
     }
     s->n_rows = s->i_row_cal = s->i_row_tgt = 0;
-    s->seen_cal = s->seen_target = false;
-    s->failed                    = SOOTHE_OK;
-    bool any                     = false;
+    s->failed                               = SOOTHE_OK;
+    bool any                                = false;
     for (int32_t i = 0; i < b->n_tokens; i++) {
         if (is_output(s, b, i)) {
             s->row_seq[s->n_rows++] = sequence_of(b, i);
@@ -364,27 +364,32 @@ static enum soothe_status begin_rows(struct soothe_session *s, const struct llam
     return SOOTHE_OK;
 }
 
-/* The lowest position that the batch writes for a sequence, where it names positions itself. */
-static llama_pos first_position(const struct llama_batch *b, llama_seq_id seq, llama_pos before) {
-    llama_pos lowest = INT32_MAX;
-    for (int32_t i = 0; i < b->n_tokens; i++) {
-        const int32_t n_ids = b->seq_id && b->n_seq_id ? b->n_seq_id[i] : 1;
-        for (int32_t k = 0; k < n_ids; k++) {
-            const llama_seq_id id = b->seq_id && b->n_seq_id ? b->seq_id[i][k] : 0;
-            if (id == seq) {
-                const llama_pos pos = b->pos ? b->pos[i] : before + 1;
-                lowest              = pos < lowest ? pos : lowest;
-            }
-        }
-    }
-    return lowest;
+/* The sequences of token i, as many as n_ids says. */
+static const llama_seq_id *sequences_of(const struct llama_batch *b, int32_t i, int32_t *n_ids) {
+    static const llama_seq_id FIRST = 0;
+    const bool                named = b->seq_id && b->n_seq_id;
+    *n_ids                          = named ? b->n_seq_id[i] : 1;
+    return named ? b->seq_id[i] : &FIRST;
 }
 
-static void forget_batch(struct soothe_session *s, const struct llama_batch *b, llama_pos before_0) {
-    for (llama_seq_id seq = 0; seq < (llama_seq_id)s->n_seq; seq++) {
-        const llama_pos p0 = first_position(b, seq, before_0);
-        if (p0 != INT32_MAX) {
-            soothe_seq_rm(s, seq, p0, -1);
+/* Notes where the sequences of the batch end before it. */
+static void note_ends(struct soothe_session *s, const struct llama_batch *b) {
+    int32_t n_ids;
+    for (int32_t i = 0; i < b->n_tokens; i++) {
+        const llama_seq_id *ids = sequences_of(b, i, &n_ids);
+        for (int32_t k = 0; k < n_ids; k++) {
+            s->end[ids[k]] = llama_memory_seq_pos_max(llama_get_memory(s->target), ids[k]);
+        }
+    }
+}
+
+/* Not by the batch's own positions: they may be what is wrong with it. */
+static void forget_batch(struct soothe_session *s, const struct llama_batch *b) {
+    int32_t n_ids;
+    for (int32_t i = 0; i < b->n_tokens; i++) {
+        const llama_seq_id *ids = sequences_of(b, i, &n_ids);
+        for (int32_t k = 0; k < n_ids; k++) {
+            soothe_seq_rm(s, ids[k], s->end[ids[k]] + 1, -1);
         }
     }
 }
@@ -425,6 +430,10 @@ static int decode_calibrator(struct soothe_session *s, const struct llama_batch 
         }
         from += n;
     }
+    if (s->i_row_cal != s->n_rows) {
+        fail_in_callback(s, SOOTHE_E_UNSUPPORTED, "the calibrator's architecture shows no node result_norm to fuse");
+        return -1;
+    }
     return 0;
 }
 
@@ -436,9 +445,9 @@ enum soothe_status soothe_decode(struct soothe_session *s, struct llama_batch ba
     if (status != SOOTHE_OK) {
         return status;
     }
-    const llama_pos before_0 = llama_memory_seq_pos_max(llama_get_memory(s->target), 0);
-    const char     *who      = "calibrator";
-    int             code     = s->calibrator ? decode_calibrator(s, &batch) : 0;
+    note_ends(s, &batch);
+    const char *who  = "calibrator";
+    int         code = s->calibrator ? decode_calibrator(s, &batch) : 0;
     if (code == 0) {
         who  = "target";
         code = llama_decode(s->target, batch);
@@ -446,11 +455,11 @@ enum soothe_status soothe_decode(struct soothe_session *s, struct llama_batch ba
             llama_synchronize(s->target);
         }
     }
-    if (code == 0 && s->failed == SOOTHE_OK && s->fusing && !s->seen_target) {
+    if (code == 0 && s->failed == SOOTHE_OK && s->fusing && s->i_row_tgt != s->n_rows) {
         fail_in_callback(s, SOOTHE_E_UNSUPPORTED, "the target's architecture shows no node result_norm to fuse at");
     }
     if (code != 0 || s->failed != SOOTHE_OK) {
-        forget_batch(s, &batch, before_0);
+        forget_batch(s, &batch);
         return engine_error(code, who, s, err);
     }
     return SOOTHE_OK;
