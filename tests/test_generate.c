@@ -393,6 +393,46 @@ static void test_penalties_look_back_into_the_prompt(void **state) {
     soothe_session_free(s);
 }
 
+static void test_an_empty_text_does_not_repeat_the_one_before(void **state) {
+    (void)state;
+    struct soothe_session          *s     = open_session(1, 512, NULL);
+    struct soothe__generate_options o     = options_of(0.0f, 1);
+    const llama_token               eos   = llama_vocab_eos(llama_model_get_vocab(model));
+    const struct soothe__prompt     two[] = {prompts[5], {&eos, 1, 1}};
+    struct results                  r     = {.n_strengths = 1, .n_samples = 1};
+    o.sampling.frequency_penalty          = -1000.0f; /* again what was there, hence the end of the text */
+    o.user                                = &r;
+    assert_int_equal(soothe__generate(s, two, 2, &o, NULL, &err), SOOTHE_OK);
+    assert_true(r.at[0].n_tokens > 0);
+    assert_int_equal(r.at[1].finish, SOOTHE__FINISH_STOP);
+    assert_int_equal(r.at[1].n_tokens, 0);
+    assert_string_equal(r.at[1].text, "");
+    free_results(&r);
+    soothe_session_free(s);
+}
+
+static void test_extremes_of_sampling_are_taken_as_what_they_come_to(void **state) {
+    (void)state;
+    struct soothe_session          *s      = open_session(1, 512, NULL);
+    struct soothe__generate_options o      = options_of(0.0f, 1);
+    struct results                  greedy = run(s, N_PROMPTS, o);
+    o.sampling.temp                        = 1e-40f; /* logits divided by it are infinite */
+    struct results cold                    = run(s, N_PROMPTS, o);
+    assert_same(&greedy, &cold);
+    o.sampling.temp             = 0.0f;
+    o.sampling.presence_penalty = 1.0f;
+    o.sampling.repeat_last_n    = -1;
+    struct results all          = run(s, N_PROMPTS, o);
+    o.sampling.repeat_last_n    = INT32_MAX; /* 8 GB if the engine made room for them */
+    struct results more         = run(s, N_PROMPTS, o);
+    assert_same(&all, &more);
+    free_results(&greedy);
+    free_results(&cold);
+    free_results(&all);
+    free_results(&more);
+    soothe_session_free(s);
+}
+
 /* ---- characters ---------------------------------------------------------------------------------------- */
 
 static void test_a_character_waits_until_it_is_whole(void **state) {
@@ -467,6 +507,8 @@ int main(void) {
         cmocka_unit_test(test_bad_requests_get_a_sentence),
         cmocka_unit_test(test_log_probabilities_are_those_of_the_fused_model),
         cmocka_unit_test(test_penalties_look_back_into_the_prompt),
+        cmocka_unit_test(test_an_empty_text_does_not_repeat_the_one_before),
+        cmocka_unit_test(test_extremes_of_sampling_are_taken_as_what_they_come_to),
         cmocka_unit_test(test_a_character_waits_until_it_is_whole),
         cmocka_unit_test(test_any_bytes_become_valid_text_however_they_are_cut),
         cmocka_unit_test(test_a_chat_turn_follows_the_models_template),

@@ -164,11 +164,13 @@ static enum soothe_status start_slot(struct generator *g, struct slot *s, struct
         status = soothe_session_set_strength(g->session, sequence_of(g, s), g->o->strengths[s->c.i_strength], err);
     s->c.strength = soothe_session_strength(g->session, sequence_of(g, s));
     s->bytes      = (struct soothe__utf8_stream){.n_held = 0};
-    s->budget     = budget_of(g, p);
-    s->next       = p->tokens[p->n_tokens - 1];
-    s->pos        = p->n_tokens - 1;
-    s->started    = soothe__seconds();
-    s->active     = true;
+    if (s->text) /* of the continuation before */
+        s->text[0] = '\0';
+    s->budget  = budget_of(g, p);
+    s->next    = p->tokens[p->n_tokens - 1];
+    s->pos     = p->n_tokens - 1;
+    s->started = soothe__seconds();
+    s->active  = true;
     g->n_active++;
     return status;
 }
@@ -288,17 +290,26 @@ static enum soothe_status append(struct generator *g, struct slot *s, llama_toke
     return SOOTHE_OK;
 }
 
+/* The engine's samplers sort, and step over a NaN without a word. */
+static bool any_nan(const float *z, int32_t n_vocab) {
+    int any = 0;
+    for (int32_t i = 0; i < n_vocab; i++)
+        any |= z[i] != z[i];
+    return any;
+}
+
 static enum soothe_status take_token(struct generator *g, struct slot *s, struct soothe_error *err) {
-    const float      *z     = llama_get_logits_ith(g->ctx, s->i_row);
-    const llama_token token = z ? llama_sampler_sample(s->sampler, g->ctx, s->i_row) : LLAMA_TOKEN_NULL;
-    if (!z || token < 0 || !isfinite(z[token]))
+    const float      *z      = llama_get_logits_ith(g->ctx, s->i_row);
+    const bool        usable = z && !any_nan(z, llama_vocab_n_tokens(g->vocab));
+    const llama_token token  = usable ? llama_sampler_sample(s->sampler, g->ctx, s->i_row) : LLAMA_TOKEN_NULL;
+    if (token < 0 || !isfinite(z[token]))
         return soothe__fail(err, SOOTHE_E_NUMERIC, "the model's logits are no finite numbers: damaged weights?");
     if (llama_vocab_is_eog(g->vocab, token)) {
         finish(g, s, SOOTHE__FINISH_STOP);
         return SOOTHE_OK;
     }
-    const double       p = g->o->log_probs ? log_prob(z, llama_vocab_n_tokens(g->vocab), token) : (double)NAN;
-    size_t             n_new = 0;
+    const double       p      = g->o->log_probs ? log_prob(z, llama_vocab_n_tokens(g->vocab), token) : (double)NAN;
+    size_t             n_new  = 0;
     enum soothe_status status = append(g, s, token, p, &n_new, err);
     if (status)
         return status;

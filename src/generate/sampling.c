@@ -4,6 +4,9 @@
 
 #include "generate/generate.h"
 
+/* Logits divided by less overflow to infinity, where the engine takes any token. */
+#define TEMP_MIN 1e-30f
+
 struct soothe__sampling soothe__sampling_default(void) {
     return (struct soothe__sampling){
         .temp = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repeat_penalty = 1.0f, .repeat_last_n = 64};
@@ -46,6 +49,11 @@ static bool has_penalties(const struct soothe__sampling *s) {
            (s->repeat_penalty != 1.0f || s->frequency_penalty != 0.0f || s->presence_penalty != 0.0f);
 }
 
+/* The engine allocates for as many tokens as it is told; no text is longer than the context. */
+static int32_t penalized(const struct soothe__sampling *s, int32_t n_ctx) {
+    return s->repeat_last_n < 0 || s->repeat_last_n > n_ctx ? n_ctx : s->repeat_last_n;
+}
+
 enum soothe_status soothe__sampler_new(struct llama_sampler **chain, const struct soothe__sampling *s,
                                        const struct llama_vocab *vocab, int32_t n_ctx, uint64_t stream,
                                        uint32_t i_sample, struct soothe_error *err) {
@@ -57,10 +65,10 @@ enum soothe_status soothe__sampler_new(struct llama_sampler **chain, const struc
     if (!c)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for a sampler");
     if (has_penalties(s))
-        llama_sampler_chain_add(c, llama_sampler_init_penalties(
-                                       llama_vocab_n_tokens(vocab), s->repeat_last_n < 0 ? n_ctx : s->repeat_last_n,
-                                       s->repeat_penalty, s->frequency_penalty, s->presence_penalty));
-    if (s->temp == 0.0f) {
+        llama_sampler_chain_add(c, llama_sampler_init_penalties(llama_vocab_n_tokens(vocab), penalized(s, n_ctx),
+                                                                s->repeat_penalty, s->frequency_penalty,
+                                                                s->presence_penalty));
+    if (s->temp < TEMP_MIN) {
         llama_sampler_chain_add(c, llama_sampler_init_greedy());
     } else {
         if (s->top_k > 0)
