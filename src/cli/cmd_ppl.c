@@ -73,6 +73,8 @@ static int check_choice(const struct choice *choice, struct work *w, const char 
         return soothe__print_misuse("ppl", "\"%s\" belongs to no option (texts are given by --data)", more);
     if (!choice->data || !choice->data[0])
         return soothe__print_misuse("ppl", "which texts? --data takes a file of JSON lines");
+    if (choice->base && !choice->calibrator)
+        return soothe__print_misuse("ppl", "--base needs a --calibrator");
     if (choice->strength && !choice->calibrator)
         return soothe__print_misuse("ppl", "--strength needs a --calibrator");
     if (choice->strength && !parse_strengths(w, choice->strength))

@@ -95,8 +95,11 @@ static int check_choice(const struct choice *c, const char *word, const char *mo
         return soothe__print_misuse("run", "there is no method \"%s\"; there are: %s", c->method, names);
     if (c->method && !strcmp(c->method, "none") && c->compare)
         return soothe__print_misuse("run", "--compare needs a method to compare with, not none");
-    if (c->method && !strcmp(c->method, "none") && (c->calibrator || c->strength))
-        return soothe__print_misuse("run", "--method none takes no --%s", c->calibrator ? "calibrator" : "strength");
+    if (c->method && !strcmp(c->method, "none") && (c->calibrator || c->base || c->strength))
+        return soothe__print_misuse("run", "--method none takes no --%s",
+                                    c->calibrator ? "calibrator"
+                                    : c->base     ? "base"
+                                                  : "strength");
     return SOOTHE__EXIT_DONE;
 }
 

@@ -6,6 +6,7 @@ try() {
 }
 try -m x.gguf
 try -m x.gguf --data d.jsonl --strength 1
+try -m x.gguf --data d.jsonl --base b.gguf
 try -m x.gguf --data d.jsonl --calibrator c.gguf --strength 0,,1
 try -m x.gguf --data d.jsonl --calibrator c.gguf --strength 0,nan
 try -m x.gguf --data d.jsonl --calibrator c.gguf --strength 0,1,

@@ -8,6 +8,7 @@ try -p a word
 try -p a --nonsense
 try -p a --method magic
 try -p a --method none --strength 1
+try -p a --method none --base b.gguf
 try -p a --method none --compare
 try -p a -n 0
 try -p a -n 5x
