@@ -552,6 +552,11 @@ static void test_bad_batches_are_refused_and_leave_both_memories_as_they_were(vo
     decode_range(s, 0, 0, 0, 10);
     assert_int_equal(soothe_decode(s, llama_batch_get_one(&bad, 1), &err), SOOTHE_E_ARGUMENT);
     assert_int_equal(soothe_decode(s, (struct llama_batch){0}, &err), SOOTHE_E_ARGUMENT);
+    int32_t            none  = 0;
+    llama_token        good  = 1;
+    struct llama_batch stray = llama_batch_get_one(&good, 1);
+    stray.n_seq_id           = &none; /* and no list of sequences */
+    assert_int_equal(soothe_decode(s, stray, &err), SOOTHE_E_ARGUMENT);
     for (int32_t i = 0; i < 250; i++) { /* 10 + 250 tokens do not fit a context of 256 */
         batch_add(&big, token_at(0, i), 10 + i, 0, i == 249);
     }
@@ -564,6 +569,19 @@ static void test_bad_batches_are_refused_and_leave_both_memories_as_they_were(vo
     llama_batch_free(big);
     soothe_session_free(s);
     soothe_session_free(fresh);
+    close_pair(&p);
+}
+
+static void test_a_context_of_embeddings_is_refused(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct pair                  p      = open_pair(TINY_LLAMA, 2, TRAINED);
+    struct soothe_session_params params = soothe_session_params_default();
+    struct soothe_session       *s;
+    params.context.embeddings = true;
+    assert_int_equal(soothe_session_new(&s, p.target, p.cal, &params, &err), SOOTHE_E_UNSUPPORTED);
+    assert_null(s);
+    assert_non_null(strstr(err.message, "embeddings"));
     close_pair(&p);
 }
 
@@ -612,6 +630,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_pairs_are_refused_with_a_sentence),
         cmocka_unit_test(test_damaged_files_are_refused_with_a_sentence),
         cmocka_unit_test(test_a_target_with_nan_weights_gives_an_error_not_text),
+        cmocka_unit_test(test_a_context_of_embeddings_is_refused),
         cmocka_unit_test(test_a_batch_at_wrong_positions_takes_nothing_with_it),
         cmocka_unit_test(test_bad_batches_are_refused_and_leave_both_memories_as_they_were),
     };

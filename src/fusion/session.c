@@ -193,6 +193,12 @@ static enum soothe_status check_pair(const struct llama_model *target, const str
     if (p->context.cb_eval) {
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "context.cb_eval must be NULL: soothe needs it");
     }
+    if (cal && p->context.embeddings) {
+        return soothe__fail(
+            err, SOOTHE_E_UNSUPPORTED,
+            "context.embeddings must be false with a calibrator: the engine then renames the final state "
+            "(soothe_session_states gives it)");
+    }
     if (!llama_model_has_decoder(target)) {
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "the target has no decoder: there is nothing to soothe");
     }
@@ -320,7 +326,10 @@ static enum soothe_status check_batch(const struct soothe_session *s, const stru
             return soothe__fail(err, SOOTHE_E_ARGUMENT, "token %d at %d of the batch: ids 0 to %d exist", b->token[i],
                                 i, n_vocab - 1);
         }
-        const int32_t n_ids = b->seq_id && b->n_seq_id ? b->n_seq_id[i] : 0;
+        if (!b->seq_id != !b->n_seq_id || (b->seq_id && b->n_seq_id[i] < 1)) {
+            return soothe__fail(err, SOOTHE_E_ARGUMENT, "token %d of the batch belongs to no sequence", i);
+        }
+        const int32_t n_ids = b->seq_id ? b->n_seq_id[i] : 0;
         for (int32_t k = 0; k < n_ids; k++) {
             if (b->seq_id[i][k] < 0 || b->seq_id[i][k] >= (llama_seq_id)s->n_seq) {
                 return soothe__fail(err, SOOTHE_E_ARGUMENT, "sequence %d at %d of the batch: 0 to %u exist",
