@@ -16,5 +16,5 @@ model=$("$build/soothe" pull smollm2-135m-instruct)
     --states "$work/states.bin" -o "$work/trained.gguf"
 "$build/soothe" calibrator pack "$work/trained.gguf" --base "$model" --type q8_0 -o "$out"
 ls -l "$out"
-"$build/soothe" ppl -m "$model" --calibrator "$out" --strength 0,0.5,1,1.5 \
+"$build/soothe" ppl -m "$model" --calibrator "$out" --strength 0,0.5,1,1.5 --limit 200 \
     --data data/heldout_pairs.jsonl.xz --data data/heldout_texts.jsonl.xz

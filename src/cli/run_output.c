@@ -77,7 +77,7 @@ static json_t *json_of_tokens(const struct soothe__run_result *r) {
 
 /* Adds what belongs to one continuation. */
 static void describe(json_t *object, const struct soothe__run_result *r, double strength) {
-    json_object_set_new(object, "strength", json_real(strength));
+    json_object_set_new(object, "strength", rounded(strength));
     json_object_set_new(object, "text", json_stringn(r->text, r->size));
     json_object_set_new(object, "finish", json_string(soothe__finish_name(r->finish)));
     json_object_set_new(object, "tokens", json_of_tokens(r));
