@@ -15,7 +15,7 @@ train() { # train NAME OPTIONS: a line of figures; what was trained already is n
     local out=$work/$1-$steps
     if [ ! -e "$out.json" ]; then
         "$build/soothe" calibrator train -m "$model" --data data/train_pairs.jsonl.xz --data data/clean_texts.jsonl.xz \
-            "${heldout[@]}" --steps "$steps" --states "$work/states.bin" -o "$out.gguf" --json "${@:2}" >"$out.new"
+            "${heldout[@]}" --steps "$steps" -o "$out.gguf" --json "${@:2}" >"$out.new"
         mv "$out.new" "$out.json"
     fi
     python3 - "$1" "$out.json" <<'PY'
@@ -30,14 +30,15 @@ else:
 PY
 }
 
+states=(--states "$work/states.bin") # the target's states of these texts, computed once for all
 echo "| calibrator, $steps steps | pairs right | KL | NLL of clean text | training steps |"
 echo "|---|---|---|---|---|"
-train matrix --blocks 0
+train matrix --blocks 0 "${states[@]}"
 for blocks in 1 2 3; do
     "$build/soothe" calibrator init -m "$model" --blocks "$blocks" -o "$work/cut$blocks.gguf"
-    train "$blocks-blocks" --calibrator "$work/cut$blocks.gguf"
+    train "$blocks-blocks" --calibrator "$work/cut$blocks.gguf" "${states[@]}"
 done
-train 3-blocks-and-matrix --calibrator "$work/cut3.gguf" --own-matrix
+train 3-blocks-and-matrix --calibrator "$work/cut3.gguf" --own-matrix "${states[@]}"
 train paper --calibrator "$work/cut3.gguf" --objective paper
 "$build/soothe" ppl -m "$model" --calibrator "$work/paper-$steps.gguf" --strength 0.1,0.2,0.4 --limit "$limit" \
     --data data/heldout_pairs.jsonl.xz --data data/heldout_texts.jsonl.xz
