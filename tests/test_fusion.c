@@ -12,6 +12,7 @@
 
 #include "fusion/calibrator_file.h"
 #include "fusion/fusion.h"
+#include "test_support.h"
 #include "tiny_model.h"
 
 #define TARGET "test_fusion_target.gguf"
@@ -21,12 +22,6 @@
 
 static const enum tiny_family FAMILIES[] = {TINY_LLAMA, TINY_QWEN2, TINY_GEMMA3, TINY_GPT2};
 enum { N_FAMILIES = sizeof FAMILIES / sizeof *FAMILIES };
-
-static void quiet(enum ggml_log_level level, const char *text, void *user) {
-    (void)level;
-    (void)text;
-    (void)user;
-}
 
 static int set_up(void **state) {
     (void)state;
@@ -50,12 +45,6 @@ struct pair {
     struct soothe_calibrator *cal;
     int32_t                   n_vocab, d;
 };
-
-static void must(enum soothe_status status, const struct soothe_error *err) {
-    if (status != SOOTHE_OK) {
-        fail_msg("%s: %s", soothe_status_name(status), err->message);
-    }
-}
 
 static float *random_values(size_t n, double scale, uint64_t seed) {
     struct soothe__rng rng = soothe__rng_seed(seed, 7);

@@ -10,18 +10,13 @@
 
 #include <cmocka.h>
 
+#include "test_support.h"
 #include "train/attention.h"
 #include "train/gemm.h"
 #include "train/kernels.h"
 
 static const size_t LENGTHS[] = {1, 7, 16, 33, 576, 1000}; /* below, at and past the widths of vectors */
 enum { N_LENGTHS = sizeof LENGTHS / sizeof *LENGTHS, LENGTH_MAX = 1000 };
-
-static void must(enum soothe_status status, const struct soothe_error *err) {
-    if (status != SOOTHE_OK) {
-        fail_msg("%s: %s", soothe_status_name(status), err->message);
-    }
-}
 
 static struct soothe__rng rng;
 

@@ -14,6 +14,7 @@
 #include "engine/text_tokens.h"
 #include "fusion/calibrator_file.h"
 #include "generate/generate.h"
+#include "test_support.h"
 #include "tiny_model.h"
 
 #define TARGET "test_generate_target.gguf"
@@ -24,12 +25,6 @@ enum { N_PROMPTS = 6, N_RESULTS = 64, N_TOKENS_MAX = 64 };
 static struct llama_model       *model;
 static struct soothe_calibrator *cal;
 static struct soothe_error       err;
-
-static void quiet(enum ggml_log_level level, const char *text, void *user) {
-    (void)level;
-    (void)text;
-    (void)user;
-}
 
 /* A tiny target, and a calibrator of one block with a random A that changes what it says. */
 static bool write_calibrator(void) {

@@ -13,6 +13,7 @@
 #include "engine/target_model.h"
 #include "fusion/calibrator_file.h"
 #include "methods/methods.h"
+#include "test_support.h"
 #include "tiny_model.h"
 
 #define FOLDER "test_methods_models"
@@ -21,12 +22,6 @@
 #define OTHER "test_methods_other.gguf"
 
 static struct soothe_error err;
-
-static void quiet(enum ggml_log_level level, const char *text, void *user) {
-    (void)level;
-    (void)text;
-    (void)user;
-}
 
 /* A calibrator without blocks for one target. */
 static bool write_calibrator(const char *path, const char *target) {

@@ -12,6 +12,7 @@
 
 #include "eval/perplexity.h"
 #include "fusion/calibrator_file.h"
+#include "test_support.h"
 #include "tiny_model.h"
 
 #define TARGET "test_perplexity_target.gguf"
@@ -19,12 +20,6 @@
 #define CALIBRATOR "test_perplexity_calibrator.gguf"
 
 enum { N_CTX = 200, N_PAIRS = 24 };
-
-static void quiet(enum ggml_log_level level, const char *text, void *user) {
-    (void)level;
-    (void)text;
-    (void)user;
-}
 
 static int set_up(void **state) {
     (void)state;
@@ -38,11 +33,6 @@ static int tear_down(void **state) {
     unlink(CUT);
     unlink(CALIBRATOR);
     return 0;
-}
-
-static void must(enum soothe_status status, const struct soothe_error *err) {
-    if (status != SOOTHE_OK)
-        fail_msg("%s: %s", soothe_status_name(status), err->message);
 }
 
 /* ---- models and texts --------------------------------------------------------------------------- */

@@ -13,6 +13,7 @@
 
 #include "engine/engine.h"
 #include "score/score.h"
+#include "test_support.h"
 #include "tiny_model.h"
 #include "train/self_samples.h"
 
@@ -23,17 +24,6 @@
 #define PAIRS "self_samples_pairs.jsonl"
 
 static const char *const FILES[] = {TARGET, OTHER, DATA, SAMPLES, PAIRS, SAMPLES ".part"};
-
-static void quiet(enum ggml_log_level level, const char *text, void *user) {
-    (void)level;
-    (void)text;
-    (void)user;
-}
-
-static void must(enum soothe_status status, const struct soothe_error *err) {
-    if (status != SOOTHE_OK)
-        fail_msg("%s: %s", soothe_status_name(status), err->message);
-}
 
 static void write_text(const char *path, const char *text) {
     FILE *f = fopen(path, "w");

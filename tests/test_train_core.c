@@ -10,16 +10,11 @@
 
 #include <cmocka.h>
 
+#include "test_support.h"
 #include "train/gemm.h"
 #include "train/train_core.h"
 
 enum { N_CASES = 7, CASE_ALL = 0, CASE_QWEN2 = 1, CASE_B_ONLY = 2, CASE_FROZEN = 4, CASE_PAPER = 5 };
-
-static void must(enum soothe_status status, const struct soothe_error *err) {
-    if (status != SOOTHE_OK) {
-        fail_msg("%s: %s", soothe_status_name(status), err->message);
-    }
-}
 
 /* Some processors multiply no bf16. */
 static bool is_known(int precision) {

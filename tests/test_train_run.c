@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "engine/text_tokens.h"
 #include "fusion/fusion.h"
+#include "test_support.h"
 #include "tiny_model.h"
 #include "train/train_run.h"
 
@@ -31,17 +32,6 @@
 
 static const char *const FILES[] = {TARGET, OTHER,   START,  OUT,     OUT2,  CHECKPOINT,
                                     DATA,   HELDOUT, STATES, SAMPLES, PAIRS, SAMPLES ".part"};
-
-static void quiet(enum ggml_log_level level, const char *text, void *user) {
-    (void)level;
-    (void)text;
-    (void)user;
-}
-
-static void must(enum soothe_status status, const struct soothe_error *err) {
-    if (status != SOOTHE_OK)
-        fail_msg("%s: %s", soothe_status_name(status), err->message);
-}
 
 static void write_text(const char *path, const char *text) {
     FILE *f = fopen(path, "w");

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "engine/text_tokens.h"
+#include "test_support.h"
 #include "tiny_model.h"
 #include "train/checkpoint.h"
 #include "corpus/corpus.h"
@@ -19,12 +20,6 @@
 #define DATA "test_training_data.jsonl"
 #define MODEL "test_training_data.gguf"
 #define CHECKPOINT "test_training_data.ckpt"
-
-static void quiet(enum ggml_log_level level, const char *text, void *user) {
-    (void)level;
-    (void)text;
-    (void)user;
-}
 
 static int set_up(void **state) {
     (void)state;
@@ -40,11 +35,6 @@ static int tear_down(void **state) {
     unlink(MODEL);
     unlink(CHECKPOINT);
     return 0;
-}
-
-static void must(enum soothe_status status, const struct soothe_error *err) {
-    if (status != SOOTHE_OK)
-        fail_msg("%s: %s", soothe_status_name(status), err->message);
 }
 
 static void write_bytes(const char *path, const void *bytes, size_t size) {
