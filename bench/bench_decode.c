@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What fusion costs: plain and fused decoding in alternating runs of one process, as ratios.
  *
- *     bench_decode MODEL CALIBRATOR [ROUNDS] [TOKENS] [PROMPT]
+ *     bench_decode MODEL CALIBRATOR [ROUNDS] [TOKENS] [PROMPT] [TYPE]
  *
+ * TYPE is the data type of the calibrator's blocks in memory (q4_0, q8_0, …; default: as the library chooses).
  * A round times TOKENS single-token steps and one prompt of PROMPT tokens with the plain session,
  * then with the fused one (and the other way round in every second round). */
 #include <stdio.h>
@@ -122,9 +123,19 @@ static struct soothe_session *open_session(struct llama_model *target, const str
     return s;
 }
 
+static enum ggml_type type_named(const char *name) {
+    for (int i = 0; i < GGML_TYPE_COUNT; i++) {
+        if (ggml_type_name((enum ggml_type)i) && strcmp(ggml_type_name((enum ggml_type)i), name) == 0) {
+            return (enum ggml_type)i;
+        }
+    }
+    die("TYPE is no data type of ggml");
+    return GGML_TYPE_COUNT;
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) {
-        die("usage: bench_decode MODEL CALIBRATOR [ROUNDS] [TOKENS] [PROMPT]");
+        die("usage: bench_decode MODEL CALIBRATOR [ROUNDS] [TOKENS] [PROMPT] [TYPE]");
     }
     const int     n_rounds = argc > 3 ? atoi(argv[3]) : 15;
     const int32_t n_tokens = argc > 4 ? atoi(argv[4]) : 64;
@@ -132,11 +143,15 @@ int main(int argc, char **argv) {
     if (n_rounds < 1 || n_rounds > 1000 || n_tokens < 1 || n_prompt < 1) {
         die("ROUNDS, TOKENS and PROMPT must be positive");
     }
+    struct soothe_calibrator_params params = soothe_calibrator_params_default();
+    if (argc > 6) {
+        params.block_type = type_named(argv[6]);
+    }
     llama_log_set(quiet, NULL);
     struct soothe_error       err;
     struct soothe_calibrator *cal;
     struct llama_model       *target = llama_model_load_from_file(argv[1], llama_model_default_params());
-    if (!target || soothe_calibrator_open(&cal, argv[2], argv[1], NULL, &err) != SOOTHE_OK) {
+    if (!target || soothe_calibrator_open(&cal, argv[2], argv[1], &params, &err) != SOOTHE_OK) {
         die(target ? err.message : "cannot load the model");
     }
     const int32_t          n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(target));

@@ -96,7 +96,7 @@ struct soothe_calibrator_info {
 
 struct soothe_calibrator_params {
     const char    *base_path;    /* NULL: the target's own file; needed by delta files           */
-    enum ggml_type block_type;   /* data type of the block matrices in memory; default Q8_0      */
+    enum ggml_type block_type;   /* data type of the block matrices in memory; default Q4_0      */
     bool           keep_type;    /* true: keep the types of the file (exact, slower); false      */
     int32_t        n_gpu_layers; /* as llama_model_params; default 0                             */
 };

@@ -16,7 +16,7 @@
 #include "fusion/fusion.h"
 
 struct soothe_calibrator_params soothe_calibrator_params_default(void) {
-    return (struct soothe_calibrator_params){.base_path = NULL, .block_type = GGML_TYPE_Q8_0};
+    return (struct soothe_calibrator_params){.base_path = NULL, .block_type = GGML_TYPE_Q4_0};
 }
 
 /* ---- does it fit? ------------------------------------------------------------------------------ */
