@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum { PASSES_MAX = 20000, ROUNDS_MAX = 200, HALVINGS_MAX = 30 };
-static const double TOLERANCE     = 1e-10;
+static const double TOLERANCE     = 1e-13;
 static const double PROBABILITY_U = 1e-5; /* least p(1-p): bounds the step of rows that are certain already */
 static const double LOSS_LEFT     = 1e-3;
 

@@ -50,7 +50,7 @@ enum soothe_status soothe__lasso_lambda_max(double *lambda, const struct soothe_
 
 /* The path, each solution starting from the one before.
  * lambdas    (n_lambdas) descending, > 0
- * tolerance  0: 1e-10. A solution is reached when no step would change b_j so far that its share of the loss's second
+ * tolerance  0: 1e-13. A solution is reached when no step would change b_j so far that its share of the loss's second
  *            order, x_j'Ux_j/n (change of b_j)^2, exceeds tolerance x loss of the null model
  * ends       early when less than 1/1000 of the null model's loss remains (a separable table has no finite end)
  * errors     SOOTHE_E_ARGUMENT only one value of y; SOOTHE_E_NUMERIC values that are not finite; SOOTHE_E_MEMORY
