@@ -226,7 +226,7 @@ static void test_every_solution_satisfies_the_kkt_conditions(void **state) {
         for (int j = 0; j < 40; j++)
             w[j] = 0.2 + j % 5;
         make_counts(&sparse, &dense, y, binomial);
-        check_path(&(struct soothe__lasso_problem){binomial ? SOOTHE__BINOMIAL : SOOTHE__GAUSSIAN, &sparse, y, w}, 30);
+        check_path(&(struct soothe__lasso_problem){binomial ? SOOTHE__BINOMIAL : SOOTHE__GAUSSIAN, &sparse, y, w}, 8);
         soothe__design_free(&sparse);
         soothe__design_free(&dense);
     }
