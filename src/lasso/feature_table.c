@@ -198,7 +198,7 @@ static bool is_larger(const char *a, const char *b) {
 enum soothe_status soothe__target_decide(struct soothe__target *target, const struct soothe__table *table,
                                          enum soothe__family_choice family, const char *positive,
                                          struct soothe_error *err) {
-    const char *values[3];
+    const char *values[3]      = {"", "", ""};
     *target                    = (struct soothe__target){.family = SOOTHE__BINOMIAL};
     const size_t n             = distinct_values(table, values);
     const bool   auto_gaussian = family == SOOTHE__FAMILY_AUTO && !positive && n != 2;
@@ -213,7 +213,7 @@ enum soothe_status soothe__target_decide(struct soothe__target *target, const st
                             n < 2 ? "the target is \"%.60s\" in every row: nothing to learn"
                                   : "the target has more than two values (\"%.60s\", \"%.60s\", \"%.60s\"): say by "
                                     "--positive which of them to tell from the others",
-                            values[0], n > 1 ? values[1] : "", n > 2 ? values[2] : "");
+                            values[0], values[1], values[2]);
     const bool second = is_larger(values[1], values[0]);
     target->negative  = soothe__strdup(values[!second]);
     return target->negative && add_positive(target, values[second], strlen(values[second]))
