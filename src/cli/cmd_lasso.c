@@ -257,7 +257,6 @@ static enum soothe_status ask_model(struct work *w, struct soothe_error *err) {
     struct llama_model                 *model   = NULL;
     char                               *path    = NULL;
     const struct soothe__factor_options options = {.task          = w->choice->task,
-                                                   .kind          = w->choice->text ? "word" : NULL,
                                                    .n_threads     = w->choice->n_threads,
                                                    .show_progress = true,
                                                    .interrupted   = w->interrupted};

@@ -14,7 +14,6 @@
 
 struct soothe__factor_options {
     const char            *task;          /* what is to be predicted, in words: "whether a tweet is offensive" */
-    const char            *kind;          /* what a feature is: NULL "feature", else for example "word"        */
     int32_t                n_threads;     /* 0: all                                                            */
     bool                   show_progress; /* on stderr                                                         */
     volatile sig_atomic_t *interrupted;   /* NULL, or a flag that ends the work (SOOTHE_E_INTERRUPTED)         */
