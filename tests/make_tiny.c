@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Writes a tiny random model, for the command line tests and the fuzz corpora:
- *   make_tiny OUT.gguf [llama|qwen2|gemma3|gpt2] [d=N] [blocks=N] [seed=N] [other-words] [nan]
+ *   make_tiny OUT.gguf [llama|qwen2|gemma3|gpt2] [d=N] [blocks=N] [context=N] [seed=N] [other-words] [nan]
  *   make_tiny OUT.gguf checkpoint        the training checkpoint that fuzz/fuzz_checkpoint.c reads
  */
 #include <stdio.h>
@@ -22,6 +22,8 @@ static bool take(struct tiny_options *o, const char *word) {
         o->d = (uint32_t)strtoul(word + 2, NULL, 10);
     else if (strncmp(word, "blocks=", 7) == 0)
         o->n_blocks = (uint32_t)strtoul(word + 7, NULL, 10);
+    else if (strncmp(word, "context=", 8) == 0)
+        o->n_context = (uint32_t)strtoul(word + 8, NULL, 10);
     else if (strncmp(word, "seed=", 5) == 0)
         o->seed = strtoull(word + 5, NULL, 10);
     else if (strcmp(word, "other-words") == 0)

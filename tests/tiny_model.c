@@ -129,7 +129,7 @@ static void set_shape(struct builder *b) {
     gguf_set_val_str(b->plan.meta, "general.architecture", b->architecture);
     gguf_set_val_str(b->plan.meta, "general.name", "tiny");
     set_u32(b, "block_count", b->n_blocks);
-    set_u32(b, "context_length", N_CONTEXT);
+    set_u32(b, "context_length", b->o->n_context ? b->o->n_context : N_CONTEXT);
     set_u32(b, "embedding_length", b->d);
     set_u32(b, "feed_forward_length", b->n_ff);
     set_u32(b, "attention.head_count", N_HEAD);
@@ -164,7 +164,7 @@ bool tiny_model_write(const char *path, const struct tiny_options *options) {
     add(&b, "output_norm.weight", b.d, 1);
     if (options->family == TINY_GPT2) {
         add(&b, "output_norm.bias", b.d, 1);
-        add(&b, "position_embd.weight", b.d, N_CONTEXT);
+        add(&b, "position_embd.weight", b.d, options->n_context ? options->n_context : N_CONTEXT);
     }
     if (options->family == TINY_QWEN2) {
         add(&b, "output.weight", b.d, N_VOCAB);

@@ -11,8 +11,9 @@ enum tiny_family { TINY_LLAMA, TINY_QWEN2, TINY_GEMMA3, TINY_GPT2 };
 
 struct tiny_options {
     enum tiny_family family;
-    uint32_t         n_blocks; /* 0: 4 */
-    uint32_t         d;        /* 0: 64; a multiple of 32 */
+    uint32_t         n_blocks;  /* 0: 4 */
+    uint32_t         d;         /* 0: 64; a multiple of 32 */
+    uint32_t         n_context; /* 0: 256 */
     uint64_t         seed;
     bool             other_words; /* another vocabulary of the same size */
     bool             nan_weight;  /* one NaN in blk.0.attn_norm.weight */

@@ -18,6 +18,9 @@ struct soothe__llm_lasso_options soothe__llm_lasso_defaults(void) {
                                               .seed             = 1};
 }
 
+/* Of a fold only its loss is used, whose error is of second order in the coefficients'. */
+static const double FOLD_TOLERANCE = 1e-9;
+
 /* One part of the rows: fitted to `in`, judged on `out`. */
 struct fold {
     struct soothe__design in, out;
@@ -192,8 +195,8 @@ static enum soothe_status fit(struct work *w, size_t t, size_t k, struct soothe_
     const struct soothe__lasso_problem problem = {w->options->family, all ? w->x : &w->folds[k].in,
                                                   all ? w->y : w->folds[k].y_in, trust->w};
     struct soothe__lasso_path          path;
-    enum soothe_status                 status =
-        soothe__lasso_path(&path, &problem, w->lambdas[t], (size_t)w->options->n_lambdas, 0, err);
+    enum soothe_status status = soothe__lasso_path(&path, &problem, w->lambdas[t], (size_t)w->options->n_lambdas,
+                                                   all ? 0 : FOLD_TOLERANCE, err);
     if (status)
         return status;
     w->n_points[t][k] = path.n_points;
