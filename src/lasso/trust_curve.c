@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * All curves begin at 0 features, the first point of every path, where they are equal. They are compared up to the
- * largest number of features at which any of them is best, as far as all reach: beyond it there are only models that
- * nobody would take, and over thousands of words that tail would outweigh everything else. */
+ * All curves begin at 0 features, the first point of every path. They are compared up to the largest number of features
+ * at which any of them is best: beyond it there are only models that nobody would take, and over thousands of words
+ * that tail would outweigh everything else. A curve that ends before goes on level: what it cannot reach is no gain. */
 #include "lasso/trust_curve.h"
 
 #include <math.h>
@@ -64,18 +64,13 @@ static double area(const struct soothe__trust_curve *plain, const double *plain_
     return n ? sum / (double)n : 0;
 }
 
-static size_t last_feature(const struct soothe__trust_curve *c) {
-    return c->n ? c->n_features[c->n - 1] : 0;
-}
-
-static size_t compared_up_to(const struct soothe__llm_lasso *r, const struct soothe__trust_curve *curves) {
-    size_t best = 0, reach = SIZE_MAX;
+static size_t compared_up_to(const struct soothe__llm_lasso *r) {
+    size_t most = 0;
     for (size_t t = 0; t < r->n_trusts; t++) {
-        const size_t n = r->trusts[t].path.points[r->trusts[t].best].n_terms, last = last_feature(&curves[t]);
-        best  = n > best ? n : best;
-        reach = last < reach ? last : reach;
+        const size_t n = r->trusts[t].path.points[r->trusts[t].best].n_terms;
+        most           = n > most ? n : most;
     }
-    return best < reach ? best : reach;
+    return most;
 }
 
 /* The gain on every fold, with the points that the mean over all folds chose: hence its mean is the area between the
@@ -102,7 +97,7 @@ enum soothe_status soothe__compare_curves(struct soothe__llm_lasso *r, struct so
     for (size_t t = 0; t < r->n_trusts && !status; t++)
         status = soothe__trust_curve(&curves[t], &r->trusts[t], err);
     if (!status) {
-        r->n_compared = compared_up_to(r, curves);
+        r->n_compared = compared_up_to(r);
         for (size_t t = 1; t < r->n_trusts; t++)
             find_gain(r, curves, t);
     }

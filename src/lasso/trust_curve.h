@@ -15,7 +15,7 @@ enum soothe_status soothe__trust_curve(struct soothe__trust_curve *curve, const 
                                        struct soothe_error *err);
 void               soothe__trust_curve_free(struct soothe__trust_curve *curve);
 
-/* The value at x (between the first and last n_features) by linear interpolation; loss (n_points) by point. */
+/* The value at x by linear interpolation, beyond the last n_features its value there; loss (n_points) by point. */
 double soothe__trust_curve_at(const struct soothe__trust_curve *curve, const double *loss, double x);
 
 /* Fills gain and gain_error of all trusts and n_compared of the result. */
