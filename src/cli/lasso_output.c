@@ -169,11 +169,22 @@ static json_t *number_or_null(double x) {
     return isfinite(x) ? json_real(x) : json_null();
 }
 
+/* Standard error of cv_loss over the folds. */
+static double cv_error(const struct soothe__llm_lasso *f, size_t t, size_t point) {
+    const struct soothe__lasso_trust *trust = &f->trusts[t];
+    double                            sum   = 0;
+    for (size_t k = 0; k < f->n_folds; k++) {
+        const double d = trust->fold_loss[k * trust->path.n_points + point] - trust->cv_loss[point];
+        sum += d * d;
+    }
+    return sqrt(sum / (double)(f->n_folds - 1) / (double)f->n_folds);
+}
+
 static json_t *json_point(const struct soothe__lasso_result *r, size_t t, size_t point) {
     const struct soothe__lasso_trust *trust = &r->fit.trusts[t];
-    json_t *o = json_pack("{s:I, s:f, s:f, s:f}", "features", (json_int_t)trust->path.points[point].n_terms, "lambda",
-                          trust->path.points[point].lambda, "train_loss", trust->path.points[point].loss, "cv_loss",
-                          trust->cv_loss[point]);
+    json_t *o = json_pack("{s:I, s:f, s:f, s:f, s:f}", "features", (json_int_t)trust->path.points[point].n_terms,
+                          "lambda", trust->path.points[point].lambda, "train_loss", trust->path.points[point].loss,
+                          "cv_loss", trust->cv_loss[point], "cv_loss_error", cv_error(&r->fit, t, point));
     if (r->judged[t]) {
         json_object_set_new(o, "test_loss", number_or_null(r->judged[t][point].loss));
         json_object_set_new(o, "test_error", number_or_null(r->judged[t][point].error));

@@ -61,14 +61,20 @@ static struct soothe__column take_column(const struct soothe__column *from, cons
 
 enum soothe_status soothe__design_take(struct soothe__design *out, const struct soothe__design *x,
                                        const uint32_t *wanted, uint32_t keep, bool invert, struct soothe_error *err) {
-    *out           = (struct soothe__design){.n_columns = x->n_columns};
-    size_t n_total = 0;
-    for (size_t j = 0; j < x->n_columns; j++)
-        n_total += x->columns[j].n_values;
+    *out            = (struct soothe__design){.n_columns = x->n_columns};
+    size_t n_wanted = 0;
+    size_t n_values = 0, n_rows = 0; /* of all columns, of the sparse ones: no fewer than are wanted */
+    for (size_t i = 0; i < x->n_rows; i++)
+        n_wanted += (wanted[i] == keep) != invert;
+    for (size_t j = 0; j < x->n_columns; j++) {
+        const size_t n = x->columns[j].rows ? x->columns[j].n_values : n_wanted;
+        n_values += n;
+        n_rows += x->columns[j].rows ? n : 0;
+    }
     uint32_t *place = soothe__calloc(x->n_rows + 1, sizeof *place);
     out->columns    = soothe__calloc(x->n_columns + 1, sizeof *out->columns);
-    out->rows       = soothe__calloc(n_total + 1, sizeof *out->rows);
-    out->values     = soothe__calloc(n_total + 1, sizeof *out->values);
+    out->rows       = soothe__calloc(n_rows + 1, sizeof *out->rows);
+    out->values     = soothe__calloc(n_values + 1, sizeof *out->values);
     if (!place || !out->columns || !out->rows || !out->values) {
         free(place);
         soothe__design_free(out);
@@ -76,10 +82,11 @@ enum soothe_status soothe__design_take(struct soothe__design *out, const struct 
     }
     for (size_t i = 0; i < x->n_rows; i++)
         place[i] = (wanted[i] == keep) != invert ? (uint32_t)out->n_rows++ : UINT32_MAX;
-    size_t used = 0;
+    size_t used = 0, used_rows = 0;
     for (size_t j = 0; j < x->n_columns; j++) {
-        out->columns[j] = take_column(&x->columns[j], place, out->rows + used, out->values + used);
+        out->columns[j] = take_column(&x->columns[j], place, out->rows + used_rows, out->values + used);
         used += out->columns[j].n_values;
+        used_rows += out->columns[j].rows ? out->columns[j].n_values : 0;
     }
     free(place);
     return SOOTHE_OK;

@@ -32,7 +32,7 @@ struct work {
     const double                           *y;
     const struct soothe__llm_lasso_options *options;
     struct soothe__llm_lasso               *result;
-    struct fold                            *folds;                            /* (K) */
+    uint32_t                               *part;                             /* (n) fold of each row */
     double                                 *lambdas[SOOTHE__POWERS_MAX + 1];  /* (L) each */
     size_t                                 *n_points[SOOTHE__POWERS_MAX + 1]; /* (K + 1) reached by each fit */
     struct soothe__progress                 progress;
@@ -70,41 +70,42 @@ enum soothe_status soothe__deal_rows(uint32_t *part, const double *y, size_t n, 
     return SOOTHE_OK;
 }
 
-static enum soothe_status make_fold(struct fold *fold, const struct work *w, const uint32_t *part, uint32_t k,
-                                    struct soothe_error *err) {
-    const size_t       n    = w->x->n_rows;
-    size_t             n_in = 0, n_out = 0;
-    enum soothe_status status = soothe__design_take(&fold->in, w->x, part, k, true, err);
+static void free_fold(struct fold *fold) {
+    soothe__design_free(&fold->in);
+    soothe__design_free(&fold->out);
+    free(fold->y_in);
+    free(fold->y_out);
+}
+
+/* Made for each fit anew: copying is cheap beside fitting, and K copies of a large table are not at hand. */
+static enum soothe_status make_fold(struct fold *fold, const struct work *w, uint32_t k, struct soothe_error *err) {
+    const size_t n    = w->x->n_rows;
+    size_t       n_in = 0, n_out = 0;
+    *fold                     = (struct fold){0};
+    enum soothe_status status = soothe__design_take(&fold->in, w->x, w->part, k, true, err);
     if (!status)
-        status = soothe__design_take(&fold->out, w->x, part, k, false, err);
-    if (status)
-        return status;
+        status = soothe__design_take(&fold->out, w->x, w->part, k, false, err);
     fold->y_in  = soothe__calloc(n + 1, sizeof *fold->y_in);
     fold->y_out = soothe__calloc(n + 1, sizeof *fold->y_out);
-    if (!fold->y_in || !fold->y_out)
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the folds of %zu rows", n);
-    for (size_t i = 0; i < n; i++)
-        if (part[i] == k)
+    if (!status && (!fold->y_in || !fold->y_out))
+        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the folds of %zu rows", n);
+    for (size_t i = 0; i < n && !status; i++)
+        if (w->part[i] == k)
             fold->y_out[n_out++] = w->y[i];
         else
             fold->y_in[n_in++] = w->y[i];
-    return SOOTHE_OK;
+    if (status)
+        free_fold(fold);
+    return status;
 }
 
-static enum soothe_status make_folds(struct work *w, struct soothe_error *err) {
-    const size_t n = w->x->n_rows, n_folds = (size_t)w->options->n_folds;
-    uint32_t    *part = soothe__calloc(n + 1, sizeof *part);
-    w->folds          = soothe__calloc(n_folds, sizeof *w->folds);
-    if (!part || !w->folds) {
-        free(part);
+static enum soothe_status deal_folds(struct work *w, struct soothe_error *err) {
+    const size_t n = w->x->n_rows;
+    w->part        = soothe__calloc(n + 1, sizeof *w->part);
+    if (!w->part)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the folds of %zu rows", n);
-    }
-    struct soothe__rng rng    = soothe__rng_seed(w->options->seed, 0x1a550);
-    enum soothe_status status = soothe__deal_rows(part, w->y, n, (uint32_t)n_folds, w->options->family, &rng, err);
-    for (size_t k = 0; k < n_folds && !status; k++)
-        status = make_fold(&w->folds[k], w, part, (uint32_t)k, err);
-    free(part);
-    return status;
+    struct soothe__rng rng = soothe__rng_seed(w->options->seed, 0x1a550);
+    return soothe__deal_rows(w->part, w->y, n, (uint32_t)w->options->n_folds, w->options->family, &rng, err);
 }
 
 /* ---- weights and lambdas ----------------------------------------------------------------------------------- */
@@ -165,16 +166,15 @@ static enum soothe_status prepare(struct work *w, const double *factors, struct 
     enum soothe_status status = make_weights(w, factors, err);
     for (size_t t = 0; t < w->result->n_trusts && !status; t++)
         status = make_lambdas(w, t, err);
-    return status ? status : make_folds(w, err);
+    return status ? status : deal_folds(w, err);
 }
 
 /* ---- fitting ------------------------------------------------------------------------------------------------- */
 
 /* Losses of the held-out rows along one fold's path. */
-static enum soothe_status judge_fold(struct work *w, size_t t, size_t k, const struct soothe__lasso_path *path,
-                                     struct soothe_error *err) {
-    const struct fold *fold = &w->folds[k];
-    double            *eta  = soothe__calloc(fold->out.n_rows + 1, sizeof *eta);
+static enum soothe_status judge_fold(struct work *w, size_t t, size_t k, const struct fold *fold,
+                                     const struct soothe__lasso_path *path, struct soothe_error *err) {
+    double *eta = soothe__calloc(fold->out.n_rows + 1, sizeof *eta);
     if (!eta)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu predictions", fold->out.n_rows);
     double *loss = w->result->trusts[t].fold_loss + k * (size_t)w->options->n_lambdas;
@@ -186,26 +186,35 @@ static enum soothe_status judge_fold(struct work *w, size_t t, size_t k, const s
     return SOOTHE_OK;
 }
 
-/* The path of weights t on fold k's rows; k = K: on all rows. */
-static enum soothe_status fit(struct work *w, size_t t, size_t k, struct soothe_error *err) {
-    const bool                  all   = k == w->result->n_folds;
-    struct soothe__lasso_trust *trust = &w->result->trusts[t];
-    if (w->options->interrupted && *w->options->interrupted)
-        return soothe__fail(err, SOOTHE_E_INTERRUPTED, "interrupted");
-    const struct soothe__lasso_problem problem = {w->options->family, all ? w->x : &w->folds[k].in,
-                                                  all ? w->y : w->folds[k].y_in, trust->w};
-    struct soothe__lasso_path          path;
-    enum soothe_status status = soothe__lasso_path(&path, &problem, w->lambdas[t], (size_t)w->options->n_lambdas,
-                                                   all ? 0 : FOLD_TOLERANCE, err);
+/* The path of weights t on all rows but fold k's, judged on those. */
+static enum soothe_status fit_fold(struct work *w, size_t t, size_t k, struct soothe_error *err) {
+    struct fold        fold;
+    enum soothe_status status = make_fold(&fold, w, (uint32_t)k, err);
     if (status)
         return status;
-    w->n_points[t][k] = path.n_points;
-    if (all) {
-        trust->path = path;
-        return SOOTHE_OK;
+    const struct soothe__lasso_problem problem = {w->options->family, &fold.in, fold.y_in, w->result->trusts[t].w};
+    struct soothe__lasso_path          path;
+    status = soothe__lasso_path(&path, &problem, w->lambdas[t], (size_t)w->options->n_lambdas, FOLD_TOLERANCE, err);
+    if (!status) {
+        w->n_points[t][k] = path.n_points;
+        status            = judge_fold(w, t, k, &fold, &path, err);
+        soothe__lasso_path_free(&path);
     }
-    status = judge_fold(w, t, k, &path, err);
-    soothe__lasso_path_free(&path);
+    free_fold(&fold);
+    return status;
+}
+
+/* The path of weights t, on fold k's rows; k = K: on all rows. */
+static enum soothe_status fit(struct work *w, size_t t, size_t k, struct soothe_error *err) {
+    if (w->options->interrupted && *w->options->interrupted)
+        return soothe__fail(err, SOOTHE_E_INTERRUPTED, "interrupted");
+    if (k < w->result->n_folds)
+        return fit_fold(w, t, k, err);
+    struct soothe__lasso_trust        *trust   = &w->result->trusts[t];
+    const struct soothe__lasso_problem problem = {w->options->family, w->x, w->y, trust->w};
+    const enum soothe_status           status =
+        soothe__lasso_path(&trust->path, &problem, w->lambdas[t], (size_t)w->options->n_lambdas, 0, err);
+    w->n_points[t][k] = trust->path.n_points;
     return status;
 }
 
@@ -284,13 +293,7 @@ size_t soothe__lasso_best_within(const struct soothe__lasso_trust *trust, size_t
 }
 
 static void release(struct work *w) {
-    for (size_t k = 0; w->folds && k < w->result->n_folds; k++) {
-        soothe__design_free(&w->folds[k].in);
-        soothe__design_free(&w->folds[k].out);
-        free(w->folds[k].y_in);
-        free(w->folds[k].y_out);
-    }
-    free(w->folds);
+    free(w->part);
     for (size_t t = 0; t <= SOOTHE__POWERS_MAX; t++) {
         free(w->lambdas[t]);
         free(w->n_points[t]);
