@@ -60,10 +60,16 @@ for name in "davidson", "paradetox":
     print("| best | {} | {:.4f} | {:.4f} | {:.4f} | {} | {:.4f} | {:.4f} | {:.4f} |".format(
         *(p[k] for p in best for k in ("features", "test_loss", "test_error", "test_auroc"))))
     print("\n| names | chosen i | gain in cross-validation | test loss, plain | chosen | difference |\n" + "|---" * 6 + "|")
+    differences = []
     for kind in ["", ".shuffled1", ".shuffled2", ".shuffled3", ".shuffled4", ".shuffled5"]:
         o = json.load(open(f"{sys.argv[1]}/{name}{kind}.json"))
         plain, own = (o["powers"][i]["best"]["test_loss"] for i in (0, o["chosen_power"]))
         p = o["powers"][max(1, o["proposed_power"])]
         print(f"| {kind[1:-1] + ', seed ' + kind[-1] if kind else 'their own'} | {o['chosen_power']} | "
               f"{p['gain']:+.5f} +- {p['gain_error']:.5f} | {plain:.4f} | {own:.4f} | {own - plain:+.4f} |")
+        differences.append(own - plain)
+    shuffled = differences[1:]
+    mean = sum(shuffled) / len(shuffled)
+    error = (sum((d - mean) ** 2 for d in shuffled) / (len(shuffled) - 1) / len(shuffled)) ** 0.5
+    print(f"\nshuffled: mean difference {mean:+.5f} +- {error:.5f}")
 END

@@ -138,6 +138,8 @@ static void test_a_shuffled_prior_is_not_worse_than_plain_beyond_noise(void **st
         make_example(&e, o.family, seed);
         must(soothe__llm_lasso(&r, &e.x, e.y, factors, &o, &err), &err);
         n_plain += r.chosen == 0;
+        const struct soothe__lasso_trust *own = &r.trusts[r.chosen], *plain = &r.trusts[0];
+        assert_true(own->cv_loss[own->best] <= plain->cv_loss[plain->best]);
         const double worse = test_loss(&r, r.chosen, &e, o.family) - test_loss(&r, 0, &e, o.family);
         sum += worse;
         squares += worse * worse;
@@ -147,6 +149,27 @@ static void test_a_shuffled_prior_is_not_worse_than_plain_beyond_noise(void **st
     const double mean = sum / DRAWS, error = sqrt((squares / DRAWS - mean * mean) / (DRAWS - 1));
     if (mean > error || n_plain < DRAWS / 2)
         fail_msg("shuffled: %+.5f +- %.5f, plain chosen %d of %d times", mean, error, n_plain, DRAWS);
+}
+
+static void test_without_a_guard_the_largest_gain_is_taken(void **state) {
+    (void)state;
+    struct soothe__llm_lasso_options o = options_of(SOOTHE__BINOMIAL);
+    double                           factors[Q];
+    o.guard = 0;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        struct example           e;
+        struct soothe__llm_lasso r;
+        struct soothe__rng       rng = soothe__rng_seed(seed, 4);
+        for (int j = 0; j < Q; j++)
+            factors[j] = 2 + soothe__rng_below(&rng, 4);
+        make_example(&e, o.family, seed);
+        must(soothe__llm_lasso(&r, &e.x, e.y, factors, &o, &err), &err);
+        assert_int_equal(r.chosen, r.proposed);
+        for (size_t t = 0; t < r.n_trusts; t++)
+            assert_true(r.trusts[t].gain <= r.trusts[r.chosen].gain);
+        soothe__llm_lasso_free(&r);
+        free_example(&e);
+    }
 }
 
 static void test_figures_do_not_depend_on_threads(void **state) {
@@ -271,6 +294,7 @@ int main(void) {
         cmocka_unit_test(test_a_right_prior_is_taken_and_lowers_the_test_loss),
         cmocka_unit_test(test_a_hostile_prior_falls_back_to_the_plain_lasso),
         cmocka_unit_test(test_a_shuffled_prior_is_not_worse_than_plain_beyond_noise),
+        cmocka_unit_test(test_without_a_guard_the_largest_gain_is_taken),
         cmocka_unit_test(test_figures_do_not_depend_on_threads),
         cmocka_unit_test(test_weights_of_every_power_sum_to_the_number_of_features),
         cmocka_unit_test(test_gain_is_the_area_between_hand_made_curves),

@@ -19,14 +19,15 @@ const struct soothe__command soothe__command_lasso = {
     .help =
         "    soothe lasso --data cells.csv --target malignant -m smollm2-135m-instruct \\\n"
         "        --task \"whether a tumour is malignant\"\n"
-        "    soothe lasso --data tweets.csv.xz --target class --positive 0,1 --features-from-text tweet --prior "
-        "words.csv\n"
+        "    soothe lasso --data tweets.csv.xz --target class --positive 0,1 --features-from-text tweet \\\n"
+        "        --prior words.csv\n"
         "\n"
         "LLM-Lasso: a Lasso whose penalty on each feature is its factor to the power i. The factors (2 matters much,\n"
         "5 does not matter) are read from a model's logits for the features' names (--task, -m), or from a file with\n"
-        "the columns \"feature\" and \"factor\" (--prior). i is chosen by cross-validation; 0 is the plain Lasso, "
-        "which\n"
-        "is kept unless the gain exceeds --guard standard errors. Without --task and --prior: the plain Lasso alone.\n"
+        "the columns \"feature\" and \"factor\" (--prior). i is chosen by cross-validation; 0 is the plain Lasso: "
+        "kept\n"
+        "unless the gain exceeds --guard standard errors and the best loss is not above plain's.\n"
+        "Without --task and --prior: the plain Lasso alone.\n"
         "The target is 0 or 1 (two values, or --positive) or a number. Rows held out for the test take no part in\n"
         "any choice. The loss is the log loss, or half the squared error, a row.\n",
 };
@@ -452,7 +453,8 @@ int soothe__cmd_lasso(int argc, const char **argv) {
         {"by-rank", '\0', POPT_ARG_NONE, &c.by_rank, 0, "use only the factors' order, spread over 2 to 5", NULL},
         {"shuffle", '\0', POPT_ARG_NONE, &c.shuffle, 0, "control: give each feature another's factor", NULL},
         {"max-power", '\0', POPT_ARG_STRING, &c.max_power, 0, "largest i (5)", "N"},
-        {"guard", '\0', POPT_ARG_STRING, &c.guard, 0, "standard errors by which i > 0 must gain (1)", "X"},
+        {"guard", '\0', POPT_ARG_STRING, &c.guard, 0, "standard errors by which i > 0 must gain (1; 0: the largest)",
+         "X"},
         {"folds", '\0', POPT_ARG_STRING, &c.folds, 0, "of the cross-validation (10)", "N"},
         {"lambdas", '\0', POPT_ARG_STRING, &c.lambdas, 0, "points of the path (100)", "N"},
         {"lambda-min-ratio", '\0', POPT_ARG_STRING, &c.ratio, 0, "last lambda over the first (0.01)", "X"},

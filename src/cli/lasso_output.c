@@ -52,6 +52,8 @@ static void print_trusts(FILE *out, const struct soothe__lasso_result *r) {
     if (f->chosen != f->proposed)
         fprintf(out, "the gain of i = %zu is within %g standard error%s: the plain Lasso is kept\n", f->proposed,
                 r->options.guard, r->options.guard == 1 ? "" : "s");
+    else if (f->chosen == 0)
+        fputs("no i has a gain without a higher best loss: the plain Lasso is kept\n", out);
 }
 
 static void print_point(FILE *out, const struct soothe__lasso_result *r, size_t t, size_t point) {

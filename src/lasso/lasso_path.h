@@ -23,11 +23,12 @@ struct soothe__llm_lasso_options {
     int32_t                   n_folds;          /* K >= 2; 10                                                  */
     int32_t                   n_lambdas;        /* L >= 2; 100, spaced evenly in log lambda                    */
     double                    lambda_min_ratio; /* smallest over largest lambda; 0.01                          */
-    double                    guard;            /* i > 0 needs a gain of so many standard errors; 1            */
-    uint64_t                  seed;             /* of the folds                                                */
-    int32_t                   n_threads;        /* 0: all; without effect on any figure                        */
-    bool                      show_progress;    /* on stderr                                                   */
-    volatile sig_atomic_t    *interrupted;      /* NULL, or a flag that ends the work (SOOTHE_E_INTERRUPTED)   */
+    double                    guard;            /* i > 0 needs a gain of so many standard errors, and a best loss
+                                                       not above plain's; 1. 0: the paper's rule, the largest gain */
+    uint64_t               seed;                /* of the folds                                                */
+    int32_t                n_threads;           /* 0: all; without effect on any figure                        */
+    bool                   show_progress;       /* on stderr                                                   */
+    volatile sig_atomic_t *interrupted;         /* NULL, or a flag that ends the work (SOOTHE_E_INTERRUPTED)   */
 };
 struct soothe__llm_lasso_options soothe__llm_lasso_defaults(void);
 
@@ -46,7 +47,7 @@ struct soothe__lasso_trust {
 struct soothe__llm_lasso {
     size_t                     n_trusts, n_folds;
     struct soothe__lasso_trust trusts[SOOTHE__POWERS_MAX + 1]; /* [0] is plain                              */
-    size_t                     proposed;   /* of the largest gain                                            */
+    size_t                     proposed;   /* of the largest gain among those that may be chosen             */
     size_t                     chosen;     /* proposed, or 0 where its gain is not above the guard           */
     size_t                     n_compared; /* the curves are compared from 0 to so many features            */
 };
