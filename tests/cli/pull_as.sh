@@ -13,4 +13,4 @@ before=$(stat -c %Y "$path")
 head -c 3000 tiny.gguf > cut.gguf
 "$SOOTHE" pull cut.gguf --as bf16 >/dev/null 2>&1
 echo "exit $?"
-ls
+ls *.gguf
