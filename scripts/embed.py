@@ -8,6 +8,7 @@
     data/lexicon_en.tsv      ->  src/score/lexicon_table.inc
     models/manifest.json     ->  src/pull/manifest_text.inc
     data/demo_prompts.jsonl  ->  src/cli/demo_prompts.inc
+    web/report.html          ->  src/eval/report_page.inc
 """
 import pathlib
 import sys
@@ -41,6 +42,7 @@ for target, text in (
     ("src/score/lexicon_table.inc", lexicon),
     ("src/pull/manifest_text.inc", lambda: as_bytes("models/manifest.json")),
     ("src/cli/demo_prompts.inc", lambda: as_bytes("data/demo_prompts.jsonl")),
+    ("src/eval/report_page.inc", lambda: as_bytes("web/report.html")),
 ):
     path = root / target
     if "--check" in sys.argv[1:]:
