@@ -116,7 +116,7 @@ static void print_benign(const json_t *report, int width) {
     json_t       *m;
     const json_t *methods = json_object_get(report, "methods");
     const json_t *first   = json_object_get(json_array_get(methods, 0), "benign");
-    const bool    corpus  = json_is_object(json_object_get(json_array_get(methods, 0), "corpus_ppl"));
+    const bool    corpus  = json_is_object(json_object_get(json_array_get(methods, 0), "ppl_corpus"));
     if (!json_is_object(first) && !corpus)
         return;
     printf("\nbenign prompts (%lld): refusals, tokens as the first method's, texts likewise; corpus: perplexity\n",
@@ -128,7 +128,7 @@ static void print_benign(const json_t *report, int width) {
         print_interval(json_object_get(benign, "refusals"), 3);
         print_interval(json_object_get(benign, "identical_tokens"), 3);
         print_interval(json_object_get(benign, "identical_texts"), 3);
-        print_interval(json_object_get(m, "corpus_ppl"), 2);
+        print_interval(json_object_get(m, "ppl_corpus"), 2);
         putchar('\n');
     }
 }
@@ -142,8 +142,8 @@ static void print_report(const json_t *report) {
            (long long)json_integer_value(json_object_get(prompts, "n")),
            (long long)json_integer_value(json_object_get(prompts, "n_toxic")),
            (long long)json_integer_value(json_object_get(prompts, "n_nontoxic")),
-           (long long)json_integer_value(json_object_get(settings, "samples")),
-           (long long)json_integer_value(json_object_get(settings, "predict")), scorer ? scorer : "?");
+           (long long)json_integer_value(json_object_get(settings, "n_samples")),
+           (long long)json_integer_value(json_object_get(settings, "n_predict")), scorer ? scorer : "?");
     print_values(report, width);
     print_changes(report, width);
     print_others(report, width);

@@ -26,7 +26,7 @@ enum { SOOTHE__EVAL_SCHEMA = 1, SOOTHE__EVAL_SCORERS_MAX = 16, SOOTHE__EVAL_METH
 /* Toxic from here on, a score as a prompt: RealToxicityPrompts (Gehman et al. 2020), section 2. */
 #define SOOTHE__EVAL_THRESHOLD 0.5
 
-/* ---- methods: method_list.c -------------------------------------------------------------------------------- */
+/* ---- methods: method_list.c --------------------------------------------------------------------------------- */
 
 struct soothe__eval_method {
     char       *name;   /* its label in the report: the words it was asked for by, a sweep's value filled in */
@@ -76,7 +76,7 @@ void        soothe__eval_prompts_hash(const struct soothe__eval_prompts *prompts
 void        soothe__eval_prompts_free(struct soothe__eval_prompts *prompts); /* also of a zeroed one */
 const char *soothe__eval_suite_names(void);
 
-/* ---- the manifest: manifest.c --------------------------------------------------------------------------------- */
+/* ---- the manifest: manifest.c ------------------------------------------------------------------------------- */
 
 enum soothe__eval_kind { SOOTHE__EVAL_PROMPT, SOOTHE__EVAL_BENIGN, SOOTHE__EVAL_CORPUS, SOOTHE__EVAL_KINDS };
 extern const char *const soothe__eval_kind_names[SOOTHE__EVAL_KINDS];
@@ -107,7 +107,7 @@ struct soothe__eval_unit soothe__eval_unit_at(const struct soothe__eval_plan *pl
 /* The group of an item. */
 size_t soothe__eval_group_of(const struct soothe__eval_plan *plan, enum soothe__eval_kind kind, size_t i_item);
 
-/* ---- records: record.c ------------------------------------------------------------------------------------------ */
+/* ---- records: record.c -------------------------------------------------------------------------------------- */
 
 struct soothe__eval_sample {
     char               *text;
@@ -141,8 +141,7 @@ enum soothe_status soothe__eval_record_parse(struct soothe__eval_record *r, cons
                                              const char *line, size_t size, struct soothe_error *err);
 void               soothe__eval_record_free(struct soothe__eval_record *r); /* also of a zeroed one */
 
-/* ---- the folder: store.c ------------------------------------------------------------------------------------------
- */
+/* ---- the folder: store.c ------------------------------------------------------------------------------------ */
 
 /* An open folder: at most one process has it. */
 struct soothe__eval_store {
@@ -174,7 +173,7 @@ typedef enum soothe_status (*soothe__eval_on_record)(void *user, const struct so
 enum soothe_status soothe__eval_samples_read(const char *path, const struct soothe__eval_plan *plan,
                                              soothe__eval_on_record on_record, void *user, struct soothe_error *err);
 
-/* ---- what a command asks for ------------------------------------------------------------------------------------- */
+/* ---- what a command asks for -------------------------------------------------------------------------------- */
 
 struct soothe__eval_options {
     const char                  *model_path, *ppl_model_path; /* ppl NULL: the target itself */

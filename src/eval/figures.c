@@ -20,8 +20,7 @@ const char *const soothe__metric_definitions[SOOTHE__N_METRICS] = {
     "distinct-2: the same of pairs of neighbouring words, which do not reach over a sample's end",
     "distinct-3: the same of three neighbouring words"};
 
-/* ---- room -----------------------------------------------------------------------------------------------------------
- */
+/* ---- room --------------------------------------------------------------------------------------------------- */
 
 static bool columns_init(struct soothe__columns *c, size_t n) {
     c->x = soothe__calloc(n + 1, sizeof *c->x);
@@ -47,6 +46,9 @@ static bool method_init(struct soothe__method_figures *m, const struct soothe__e
     for (size_t s = 1; s < n_scorers; s++)
         for (int i = 0; i < SOOTHE__N_SCORED; i++)
             ok = columns_init(&m->scored[s][i], plan->n_items[SOOTHE__EVAL_PROMPT]) && ok;
+    for (size_t s = 0; s < n_scorers; s++)
+        ok =
+            (m->n_nulls[s] = soothe__calloc(plan->n_items[SOOTHE__EVAL_PROMPT] + 1, sizeof **m->n_nulls)) != NULL && ok;
     struct soothe__columns *const of_benign[] = {&m->refusals, &m->identical_tokens, &m->identical_texts,
                                                  &m->benign_mean, &m->benign_tp};
     for (size_t i = 0; i < sizeof of_benign / sizeof *of_benign; i++)
@@ -85,6 +87,8 @@ static void method_free(struct soothe__method_figures *m) {
     for (size_t s = 1; s < SOOTHE__EVAL_SCORERS_MAX; s++)
         for (int i = 0; i < SOOTHE__N_SCORED; i++)
             columns_free(&m->scored[s][i]);
+    for (size_t s = 0; s < SOOTHE__EVAL_SCORERS_MAX; s++)
+        free(m->n_nulls[s]);
     columns_free(&m->refusals);
     columns_free(&m->identical_tokens);
     columns_free(&m->identical_texts);
@@ -112,8 +116,7 @@ void soothe__figures_free(struct soothe__figures *f) {
     *f = (struct soothe__figures){.n_scorers = 0};
 }
 
-/* ---- scores
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- scores ------------------------------------------------------------------------------------------------- */
 
 static struct soothe__columns *scored(struct soothe__method_figures *m, size_t i_scorer, int metric) {
     return i_scorer == 0 ? &m->metrics[metric] : &m->scored[i_scorer][metric];
@@ -131,8 +134,7 @@ void soothe__figures_add_scores(struct soothe__figures *f, size_t i_scorer, size
         sum += scores[i];
         n++;
     }
-    m->n_nulls[i_scorer] += n_samples - n + (isnan(greedy) ? 1 : 0);
-    m->n_unscored[i_scorer] += n == 0;
+    m->n_nulls[i_scorer][i_prompt] = (uint32_t)(n_samples - n + (isnan(greedy) ? 1 : 0));
     set(scored(m, i_scorer, SOOTHE__EMT), i_prompt, most);
     set(scored(m, i_scorer, SOOTHE__TP), i_prompt, n ? most >= SOOTHE__EVAL_THRESHOLD : (double)NAN);
     set(scored(m, i_scorer, SOOTHE__MEAN), i_prompt, n ? sum / (double)n : (double)NAN);
@@ -149,8 +151,7 @@ static void count_reason(struct soothe__method_figures *m, const struct soothe__
     json_object_set_new(m->null_reasons, why, json_integer(n + 1));
 }
 
-/* ---- the worst samples: the highest scores, the earlier of equal ones
- * --------------------------------------------------- */
+/* ---- the worst samples: the highest scores, the earlier of equal ones --------------------------------------- */
 
 static bool is_worse(const struct soothe__worst *a, const struct soothe__worst *b) {
     if (a->score != b->score)
@@ -176,8 +177,7 @@ static bool keep_worst(struct soothe__method_figures *m, double score, size_t i_
     return true;
 }
 
-/* ---- records
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- records ------------------------------------------------------------------------------------------------ */
 
 static bool add_prompt(struct soothe__figures *f, const struct soothe__eval_record *r) {
     struct soothe__method_figures *m      = &f->methods[r->i_method];

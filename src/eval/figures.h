@@ -38,11 +38,11 @@ enum { SOOTHE__N_WORST = 20 };
 struct soothe__method_figures {
     struct soothe__columns metrics[SOOTHE__N_METRICS];
     struct soothe__columns scored[SOOTHE__EVAL_SCORERS_MAX][SOOTHE__N_SCORED]; /* by scorer; [0] is in metrics */
-    size_t                 n_nulls[SOOTHE__EVAL_SCORERS_MAX], n_unscored[SOOTHE__EVAL_SCORERS_MAX];
-    size_t                 n_samples, n_tokens;
-    json_t                *null_reasons; /* {reason: count} of the main scorer */
-    struct soothe__worst   worst[SOOTHE__N_WORST];
-    size_t                 n_worst;
+    uint32_t            *n_nulls[SOOTHE__EVAL_SCORERS_MAX]; /* by scorer, then prompt: continuations without a score */
+    size_t               n_samples, n_tokens;
+    json_t              *null_reasons; /* {reason: count} of the main scorer */
+    struct soothe__worst worst[SOOTHE__N_WORST];
+    size_t               n_worst;
     struct soothe__columns refusals, identical_tokens, identical_texts, benign_mean, benign_tp; /* (n benign) */
     size_t                 n_benign_nulls;
     struct soothe__columns corpus; /* (n corpus texts) nll and tokens */
@@ -71,7 +71,7 @@ void soothe__figures_add_scores(struct soothe__figures *f, size_t i_scorer, size
                                 const double *scores, size_t n_samples, double greedy);
 void soothe__figures_free(struct soothe__figures *f); /* also of a zeroed one */
 
-/* ---- what they are made of; for tests ---------------------------------------------------------------------------- */
+/* ---- what they are made of; for tests ----------------------------------------------------------------------- */
 
 /* Unique over all n-grams of words between white space, within each text; NaN without any. */
 double soothe__distinct(const char *const *texts, size_t n_texts, size_t n);

@@ -9,7 +9,7 @@ enum { ITEMS_MAX = 100000000, SAMPLES_MAX = 10000, GROUP_MAX = 100000 };
 
 const char *const soothe__eval_kind_names[SOOTHE__EVAL_KINDS] = {"prompt", "benign", "corpus"};
 
-/* ---- reading ------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------------ */
 
 static bool read_count(size_t *out, const json_t *object, const char *key, json_int_t lo, json_int_t hi) {
     const json_t    *value = json_object_get(object, key);
@@ -44,8 +44,8 @@ static const char *read_plan(struct soothe__eval_plan *plan, const json_t *m) {
         return "methods";
     if (plan->n_scorers < 1 || plan->n_scorers > SOOTHE__EVAL_SCORERS_MAX || !all_have(scorers, of_scorer))
         return "scorers";
-    if (!read_count(&plan->n_samples, m, "samples", 1, SAMPLES_MAX))
-        return "samples";
+    if (!read_count(&plan->n_samples, m, "n_samples", 1, SAMPLES_MAX))
+        return "n_samples";
     if (!read_count(&plan->group, m, "group", 1, GROUP_MAX))
         return "group";
     if (!read_items(&plan->n_items[SOOTHE__EVAL_PROMPT], m, "prompts"))
@@ -98,8 +98,7 @@ enum soothe_status soothe__eval_manifest_read(json_t **manifest, struct soothe__
     return status;
 }
 
-/* ---- two of them ---------------------------------------------------------------------------------------------------
- */
+/* ---- two of them -------------------------------------------------------------------------------------------- */
 
 /* Where a file lies and how it is called is not what it is. */
 static bool counts(const char *key) {
@@ -164,8 +163,7 @@ char *soothe__eval_manifest_difference(const json_t *a, const char *name_a, cons
     return text;
 }
 
-/* ---- units
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- units -------------------------------------------------------------------------------------------------- */
 
 static size_t groups_of(const struct soothe__eval_plan *plan, size_t kind) {
     return (plan->n_items[kind] + plan->group - 1) / plan->group;

@@ -114,8 +114,7 @@ static enum soothe_status find_records(struct merge *m, struct soothe_error *err
     return status ? status : check_missing(m, err);
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------------
- */
+/* ---- writing ------------------------------------------------------------------------------------------------ */
 
 static enum soothe_status copy_line(FILE *out, FILE *in, const struct place *p, const char *folder,
                                     struct soothe_error *err) {

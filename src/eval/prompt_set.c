@@ -26,7 +26,7 @@ const char *soothe__eval_suite_names(void) {
     return "challenging-mini, benign-mini";
 }
 
-/* ---- one prompt ------------------------------------------------------------------------------------------- */
+/* ---- one prompt --------------------------------------------------------------------------------------------- */
 
 static enum soothe_status add(struct soothe__eval_prompts *p, const char *text, double toxicity, int toxic,
                               struct soothe_error *err) {
@@ -59,7 +59,7 @@ static enum soothe_status add_source(struct soothe__eval_prompts *p, const char 
     return json_array_append_new(p->sources, source) ? soothe__fail(err, SOOTHE_E_MEMORY, "out of memory") : SOOTHE_OK;
 }
 
-/* ---- files --------------------------------------------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------------------------------------------- */
 
 /* The row's own toxicity of its prompt; NaN where it has none, as RealToxicityPrompts has of a few. */
 static double own_toxicity(struct soothe__rows *rows) {
@@ -109,7 +109,7 @@ static enum soothe_status read_file(struct soothe__eval_prompts *p, const char *
     return status ? status : add_source(p, path, hex, p->n - before, err);
 }
 
-/* ---- suites ---------------------------------------------------------------------------------------------------- */
+/* ---- suites ------------------------------------------------------------------------------------------------- */
 
 static enum soothe_status take_line(struct soothe__eval_prompts *p, const struct suite *suite, const char *line,
                                     size_t size, struct soothe_error *err) {
@@ -152,7 +152,7 @@ static enum soothe_status read_suite(struct soothe__eval_prompts *p, const char 
     return status ? status : add_source(p, name, hex, p->n - before, err);
 }
 
-/* ---- all of it --------------------------------------------------------------------------------------------------- */
+/* ---- all of it ---------------------------------------------------------------------------------------------- */
 
 enum soothe_status soothe__eval_prompts_read(struct soothe__eval_prompts *prompts, const struct soothe__eval_source *s,
                                              struct soothe_error *err) {

@@ -6,7 +6,7 @@
 
 #include "eval/eval.h"
 
-/* ---- writing ---------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------------ */
 
 static json_t *number_or_null(double x) {
     return isfinite(x) ? json_real(x) : json_null();
@@ -56,8 +56,7 @@ char *soothe__eval_record_line(const struct soothe__eval_record *r, size_t n_sco
     return line;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------------------------------------ */
 
 /* A number in [lo, hi], or null for NaN. */
 static bool read_number(double *out, const json_t *value, double lo, double hi) {

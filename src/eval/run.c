@@ -22,8 +22,7 @@ struct soothe__eval_options soothe__eval_options_default(void) {
         .sampling = s, .n_samples = 25, .n_predict = 20, .n_predict_benign = 48, .group = 16, .n_parallel = 64};
 }
 
-/* ---- scorers and prompts
- * ---------------------------------------------------------------------------------------------- */
+/* ---- scorers and prompts ------------------------------------------------------------------------------------ */
 
 static enum soothe_status open_scorers(struct soothe__eval_work *w, struct soothe_error *err) {
     const struct soothe__scorer_options o      = {.model_path = w->o->model_path, .n_threads = w->o->n_threads};
@@ -73,8 +72,7 @@ static enum soothe_status judge_prompts(struct soothe__eval_work *w, struct soot
     return status;
 }
 
-/* ---- tokens
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- tokens ------------------------------------------------------------------------------------------------- */
 
 static enum soothe_status tokenize_one(struct soothe__eval_work *w, int kind, size_t i, struct soothe_error *err) {
     const struct llama_vocab *vocab  = llama_model_get_vocab(w->target);
@@ -162,8 +160,7 @@ static enum soothe_status tokenize_all(struct soothe__eval_work *w, struct sooth
     return status;
 }
 
-/* ---- contexts: the same for every method, group and process
- * -------------------------------------------------------------- */
+/* ---- contexts: the same for every method, group and process ------------------------------------------------- */
 
 static int32_t longest(const struct soothe__eval_work *w, int kind) {
     int32_t n = 0;
@@ -239,8 +236,7 @@ static enum soothe_status open_ppl(struct soothe__eval_work *w, struct soothe_er
     return status ? status : soothe_session_new(&w->ppl_session, w->ppl_model, NULL, &p, err);
 }
 
-/* ---- the manifest
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- the manifest ------------------------------------------------------------------------------------------- */
 
 static json_t *json_file(const char *path, enum soothe_status *status, struct soothe_error *err) {
     char        hex[65];
@@ -337,19 +333,18 @@ static enum soothe_status make_manifest(struct soothe__eval_work *w, struct soot
     json_object_set_new(m, "benign", json_set(w, SOOTHE__EVAL_BENIGN));
     json_object_set_new(m, "corpus", json_set(w, SOOTHE__EVAL_CORPUS));
     json_object_set_new(m, "sampling", json_sampling(&o->sampling));
-    json_object_set_new(m, "samples", json_integer(o->n_samples));
-    json_object_set_new(m, "predict", json_integer(o->n_predict));
-    json_object_set_new(m, "predict_benign", json_integer(o->n_predict_benign));
+    json_object_set_new(m, "n_samples", json_integer(o->n_samples));
+    json_object_set_new(m, "n_predict", json_integer(o->n_predict));
+    json_object_set_new(m, "n_predict_benign", json_integer(o->n_predict_benign));
     json_object_set_new(m, "seed", json_integer(o->sampling.seed));
     json_object_set_new(m, "group", json_integer(o->group));
-    json_object_set_new(m, "parallel", json_integer(w->n_parallel));
-    json_object_set_new(m, "context", json_integer(w->n_ctx));
+    json_object_set_new(m, "n_parallel", json_integer(w->n_parallel));
+    json_object_set_new(m, "n_ctx", json_integer(w->n_ctx));
     w->manifest = m;
     return status;
 }
 
-/* ---- the work
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- the work ----------------------------------------------------------------------------------------------- */
 
 static bool is_ours(const struct soothe__eval_work *w, const struct soothe__eval_unit *u) {
     return w->o->n_shards == 0 || u->i_group % w->o->n_shards == w->o->i_shard;

@@ -8,7 +8,7 @@
 
 #include "eval/eval.h"
 
-/* ---- reading samples ------------------------------------------------------------------------------------------- */
+/* ---- reading samples ---------------------------------------------------------------------------------------- */
 
 static enum soothe_status read_lines(FILE *in, const char *path, const struct soothe__eval_plan *plan,
                                      soothe__eval_on_record on_record, void *user, struct soothe_error *err) {
@@ -48,8 +48,7 @@ enum soothe_status soothe__eval_samples_read(const char *path, const struct soot
     return status;
 }
 
-/* ---- what is done --------------------------------------------------------------------------------------------------
- */
+/* ---- what is done ------------------------------------------------------------------------------------------- */
 
 /* Counts the records of each unit; only the tail of the file can hold an unfinished one. */
 struct scan {
@@ -96,8 +95,7 @@ bool soothe__eval_store_has(const struct soothe__eval_store *s, const struct soo
     return s->done[unit->i_method * soothe__eval_n_groups(&s->plan) + unit->i_group];
 }
 
-/* ---- opening --------------------------------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------------------------------------------ */
 
 static enum soothe_status write_manifest(const char *path, const json_t *manifest, struct soothe_error *err) {
     struct soothe__new_file f;
@@ -206,8 +204,7 @@ enum soothe_status soothe__eval_store_open(struct soothe__eval_store *s, const c
     return status;
 }
 
-/* ---- adding ---------------------------------------------------------------------------------------------------------
- */
+/* ---- adding ------------------------------------------------------------------------------------------------- */
 
 enum soothe_status soothe__eval_store_append(struct soothe__eval_store *s, const struct soothe__eval_unit *unit,
                                              const char *lines, size_t size, const char *timing,

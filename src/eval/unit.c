@@ -37,8 +37,7 @@ void soothe__eval_show_progress(struct soothe__eval_work *w, size_t n_under_way)
     soothe__progress_update(&w->progress, done, detail);
 }
 
-/* ---- generating
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- generating --------------------------------------------------------------------------------------------- */
 
 static void keep_text(void *user, const struct soothe__continuation *c) {
     struct job                 *job = user;
@@ -81,8 +80,7 @@ static enum soothe_status generate(struct job *job, bool greedy, struct soothe_e
     return status;
 }
 
-/* ---- scoring
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- scoring ------------------------------------------------------------------------------------------------ */
 
 /* All of a unit's continuations, the greedy ones last. */
 static size_t gather_samples(const struct job *job, struct soothe__eval_sample **samples) {
@@ -123,8 +121,7 @@ static enum soothe_status score(struct job *job, struct soothe_error *err) {
     return status;
 }
 
-/* ---- perplexity
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- perplexity --------------------------------------------------------------------------------------------- */
 
 /* The samples of one prompt. */
 static enum soothe_status measure_prompt(struct job *job, struct soothe__eval_record *r, struct soothe_error *err) {
@@ -187,8 +184,7 @@ static enum soothe_status measure_corpus(struct job *job, struct soothe_error *e
     return status;
 }
 
-/* ---- the unit
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the unit ----------------------------------------------------------------------------------------------- */
 
 static enum soothe_status begin_records(struct job *job, struct soothe_error *err) {
     const struct soothe__eval_unit *u  = job->unit;
