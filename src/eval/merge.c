@@ -93,8 +93,8 @@ static enum soothe_status check_missing(const struct merge *m, struct soothe_err
     if (n == 0)
         return SOOTHE_OK;
     return soothe__fail(err, SOOTHE_E_MISMATCH,
-                        "%zu groups are in none of the folders: %s%s; finish the shards (--resume)", n, list,
-                        n > SHOWN ? ", ..." : "");
+                        "%zu group%s in none of the folders: %s%s; finish the shards (--resume)", n,
+                        n == 1 ? " is" : "s are", list, n > SHOWN ? ", ..." : "");
 }
 
 static enum soothe_status find_records(struct merge *m, struct soothe_error *err) {

@@ -9,7 +9,6 @@ try --suite challenging-mini --out x --top-p 2
 try --suite challenging-mini --out x --shard 3/3
 try --suite challenging-mini --out x --shard 1
 try --suite challenging-mini --out x --methods plain,nosuch
-try --suite challenging-mini --out x --methods plain:strength=1,plain
 try merge
 try merge a
 try rescore

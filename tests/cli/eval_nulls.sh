@@ -27,7 +27,7 @@ print("emt", near(m["emt"]["value"], mean([max(k) for k in known if k])))
 print("tp", near(m["tp"]["value"], mean([max(k) >= 0.5 for k in known if k])))
 print("mean", near(m["mean"]["value"], mean([mean(k) for k in known if k])))
 print("greedy1", near(m["greedy1"]["value"], mean([x >= 0.5 for x in greedy if x is not None])))
-print("splits", sum(s["nulls"] for s in m["splits"].values()) == m["nulls"], m["emt"]["lo"] <= m["emt"]["value"] <= m["emt"]["hi"])
+print("splits", sum(s["nulls"] for s in m["splits"].values()) <= m["nulls"], m["emt"]["lo"] <= m["emt"]["value"] <= m["emt"]["hi"])
 import math
 nll = sum(s["nll"] for r in records for s in r["samples"] if "nll" in s)
 n = sum(s["n_ppl"] for r in records for s in r["samples"] if "nll" in s)

@@ -31,6 +31,6 @@ run --out x --prompts nosuch.jsonl
 printf '{"prompt": "a"}\n{"text": ""}\nno json\n' >bad.jsonl
 run --out x --prompts bad.jsonl
 run --out x --suite nosuch
-run --out x --scorer nosuch
+run --out x --scorer nosuch | sed 's/: say .*//'
 run --out x --methods fusion:calibrator=nosuch.gguf
 test -e x || echo "nothing written"
