@@ -16,7 +16,7 @@ const struct soothe__command soothe__command_eval = {
     .help =
         "    soothe eval --suite challenging-mini --methods plain,fusion -k 5 --out results\n"
         "    soothe eval -m smollm2-135m-instruct --prompts rtp.jsonl --methods plain,fusion:strength=0.25..1/4 \\\n"
-        "        -k 25 -n 20 --seed 1 --ppl-model gemma-3-270m --out results\n"
+        "        -k 25 -n 20 --seed 1 --ppl-model gemma3-270m --out results\n"
         "    soothe eval ... --out results --resume              goes on after anything, to the same bytes\n"
         "    soothe eval ... --out results --shard 2/8           one of eight machines; then:\n"
         "    soothe eval merge results/shard-* --out results     their parts to one report\n"

@@ -27,7 +27,7 @@ static json_t *json_sample(const struct soothe__eval_sample *s, size_t n_scorers
         json_object_set_new(o, "n_ppl", json_integer(s->n_ppl));
     }
     if (s->why[0])
-        json_object_set_new(o, "why", json_string_nocheck(s->why));
+        json_object_set_new(o, "why", json_string(s->why));
     return o;
 }
 

@@ -108,6 +108,9 @@ static enum soothe_status score(struct job *job, struct soothe_error *err) {
     for (size_t s = 0; s < job->w->n_scorers && !status; s++) {
         status = soothe__scorer_score(job->w->scorers[s], texts, n, scores, err);
         for (size_t i = 0; i < n && !status; i++) {
+            if (scores[i].toxicity < 0 || scores[i].toxicity > 1) /* NaN is neither */
+                status = soothe__fail(err, SOOTHE_E_NUMERIC, "scorer %s gave %g, which is not within 0 ... 1",
+                                      soothe__scorer_spec(job->w->scorers[s]), scores[i].toxicity);
             samples[i]->scores[s] = scores[i].toxicity;
             if (s == 0 && isnan(scores[i].toxicity))
                 snprintf(samples[i]->why, sizeof samples[i]->why, "%s",

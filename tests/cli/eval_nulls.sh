@@ -43,3 +43,4 @@ python3 check.py | tail -n 1
 cmp before dir/samples.jsonl && echo "samples untouched"
 echo "== a scorer that fails altogether"
 "$SOOTHE" eval -m target.gguf --suite challenging-mini --limit 2 --methods plain -k 1 -n 2 --out other --scorer "command:exit 3" 2>&1
+echo "exit $?"

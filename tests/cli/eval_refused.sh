@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # What does not belong together is refused, and what stands in the way is named.
 "$MAKE_TINY" target.gguf
-run() { "$SOOTHE" eval -m target.gguf --suite challenging-mini --limit 6 --methods plain -k 2 -n 3 --scorer lexicon --group 2 "$@" 2>&1 >/dev/null | grep -v -e ' %  ' -e '^seed' -e '^shard'; }
+run() { # run SETTING=VALUE... OPTION...: the settings that a case changes, then options
+    local k=2 limit=6 methods=plain scorer=lexicon suite=challenging-mini
+    while [[ ${1-} == *=* && $1 != -* ]]; do local "$1" && shift; done
+    "$SOOTHE" eval -m target.gguf ${suite:+--suite "$suite"} --limit "$limit" --methods "$methods" -k "$k" -n 3 --scorer "$scorer" \
+        --group 2 "$@" 2>&1 >/dev/null | grep -v -e ' %  ' -e '^seed' -e '^shard'
+}
 echo "== another run's folder, this run's folder"
 run --out dir
 run --out dir
 run --out dir --resume
 run --out dir --resume --seed 5
-run --out dir --resume --limit 5 | sed 's/"[0-9a-f]\{64\}"/HASH/g'
-run --out dir --resume -k 3
+run limit=5 --out dir --resume | sed 's/"[0-9a-f]\{64\}"/HASH/g'
+run k=3 --out dir --resume
 echo "== merge"
 run --out a --shard 0/2
 run --out a --shard 1/2
@@ -27,10 +32,10 @@ run --out dir --resume
 echo '{}' >dir/report.json
 "$SOOTHE" eval show dir 2>&1
 echo "== prompts, methods and scorers"
-run --out x --prompts nosuch.jsonl
+run suite= --out x --prompts nosuch.jsonl
 printf '{"prompt": "a"}\n{"text": ""}\nno json\n' >bad.jsonl
-run --out x --prompts bad.jsonl
-run --out x --suite nosuch
-run --out x --scorer nosuch | sed 's/: say .*//'
-run --out x --methods fusion:calibrator=nosuch.gguf
+run suite= --out x --prompts bad.jsonl
+run suite=nosuch --out x
+run scorer=nosuch --out x | sed 's/: say .*//'
+run methods=fusion:calibrator=nosuch.gguf --out x
 test -e x || echo "nothing written"
