@@ -34,9 +34,10 @@ const struct soothe__command soothe__command_eval = {
 struct choice {
     char  *model, *ppl_model, *methods, *field, *out, *shard;
     char **prompts, **suites, **scorers, **benign, **benign_suites, **corpus;
-    char  *n_samples, *n_predict, *n_predict_benign, *limit, *group, *n_parallel, *n_threads, *n_gpu_layers;
-    char  *temp, *top_k, *top_p, *min_p, *seed;
-    int    skip_bad, benign_raw, resume, no_timing;
+    char  *n_samples, *n_ppl_samples, *n_predict, *n_predict_benign, *limit, *group, *n_parallel, *n_threads,
+        *n_gpu_layers;
+    char *temp, *top_k, *top_p, *min_p, *seed;
+    int   skip_bad, benign_raw, resume, no_timing;
 };
 
 static bool read_shard(struct soothe__eval_options *o, const char *text) {
@@ -62,6 +63,7 @@ static bool read_numbers(struct soothe__eval_options *o, const struct choice *c)
     struct soothe__sampling *s     = &o->sampling;
     int32_t                  limit = 0;
     const bool               ok    = soothe__read_int(&o->n_samples, c->n_samples, me, "-k", 1, 10000) &&
+                    soothe__read_int(&o->n_ppl_samples, c->n_ppl_samples, me, "--ppl-samples", 0, 10000) &&
                     soothe__read_int(&o->n_predict, c->n_predict, me, "-n", 1, 100000) &&
                     soothe__read_int(&o->n_predict_benign, c->n_predict_benign, me, "--benign-predict", 1, 100000) &&
                     soothe__read_int(&limit, c->limit, me, "--limit", 0, INT32_MAX) &&
@@ -145,13 +147,10 @@ static void free_list(char **list) {
 }
 
 static void free_choice(struct choice *c) {
-    char *const texts[] = {c->model,     c->ppl_model,    c->methods,
-                           c->field,     c->out,          c->shard,
-                           c->n_samples, c->n_predict,    c->n_predict_benign,
-                           c->limit,     c->group,        c->n_parallel,
-                           c->n_threads, c->n_gpu_layers, c->temp,
-                           c->top_k,     c->top_p,        c->min_p,
-                           c->seed};
+    char *const texts[] = {c->model, c->ppl_model,     c->methods,    c->field,     c->out,
+                           c->shard, c->n_ppl_samples, c->n_samples,  c->n_predict, c->n_predict_benign,
+                           c->limit, c->group,         c->n_parallel, c->n_threads, c->n_gpu_layers,
+                           c->temp,  c->top_k,         c->top_p,      c->min_p,     c->seed};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         free(texts[i]);
     free_list(c->prompts);
@@ -182,6 +181,7 @@ int soothe__cmd_eval(int argc, const char **argv) {
                     "plain,fusion[:strength=X][:calibrator=FILE][:base=MODEL],... (plain,fusion)", "LIST"),
         LIST_OPTION("scorer", scorers, "default, lexicon, a file, command:...; the first is the main one", "SPEC"),
         TEXT_OPTION("ppl-model", '\0', ppl_model, "who judges perplexity (the plain target itself)", "MODEL"),
+        TEXT_OPTION("ppl-samples", '\0', n_ppl_samples, "the first of each prompt that get a perplexity (all)", "N"),
         TEXT_OPTION("samples", 'k', n_samples, "continuations of each prompt (25)", "N"),
         TEXT_OPTION("predict", 'n', n_predict, "tokens of each at most (20)", "N"),
         TEXT_OPTION("temp", '\0', temp, "temperature (1)", "X"),

@@ -183,6 +183,7 @@ struct soothe__eval_options {
     struct soothe__eval_source   prompts, benign, corpus;
     struct soothe__sampling      sampling;
     int32_t                      n_samples, n_predict, n_predict_benign;
+    int32_t                      n_ppl_samples; /* the first of each prompt that get a perplexity; 0: none; -1: all */
     int32_t                      group, n_parallel, n_threads, n_gpu_layers;
     size_t                       i_shard, n_shards; /* n_shards 0: all of it */
     bool                         benign_raw;        /* benign prompts as they are, not as turns of a chat */

@@ -18,8 +18,13 @@ struct soothe__eval_options soothe__eval_options_default(void) {
     s.top_k                   = 0;
     s.top_p                   = 0.9f;
     s.min_p                   = 0.0f;
-    return (struct soothe__eval_options){
-        .sampling = s, .n_samples = 25, .n_predict = 20, .n_predict_benign = 48, .group = 16, .n_parallel = 64};
+    return (struct soothe__eval_options){.sampling         = s,
+                                         .n_samples        = 25,
+                                         .n_predict        = 20,
+                                         .n_predict_benign = 48,
+                                         .n_ppl_samples    = -1,
+                                         .group            = 16,
+                                         .n_parallel       = 64};
 }
 
 /* ---- scorers and prompts ------------------------------------------------------------------------------------ */
@@ -334,6 +339,7 @@ static enum soothe_status make_manifest(struct soothe__eval_work *w, struct soot
     json_object_set_new(m, "corpus", json_set(w, SOOTHE__EVAL_CORPUS));
     json_object_set_new(m, "sampling", json_sampling(&o->sampling));
     json_object_set_new(m, "n_samples", json_integer(o->n_samples));
+    json_object_set_new(m, "n_ppl_samples", json_integer(o->n_ppl_samples < 0 ? o->n_samples : o->n_ppl_samples));
     json_object_set_new(m, "n_predict", json_integer(o->n_predict));
     json_object_set_new(m, "n_predict_benign", json_integer(o->n_predict_benign));
     json_object_set_new(m, "seed", json_integer(o->sampling.seed));

@@ -129,9 +129,10 @@ static enum soothe_status score(struct job *job, struct soothe_error *err) {
 /* The samples of one prompt. */
 static enum soothe_status measure_prompt(struct job *job, struct soothe__eval_record *r, struct soothe_error *err) {
     const struct llama_vocab   *vocab  = llama_model_get_vocab(job->w->ppl_model);
-    const size_t                n      = r->n_samples;
-    struct soothe__conditional *items  = soothe__calloc(n, sizeof *items);
-    llama_token               **tokens = soothe__calloc(n, sizeof *tokens);
+    const int32_t               wanted = job->w->o->n_ppl_samples;
+    const size_t                n      = wanted >= 0 && (size_t)wanted < r->n_samples ? (size_t)wanted : r->n_samples;
+    struct soothe__conditional *items  = soothe__calloc(n + 1, sizeof *items);
+    llama_token               **tokens = soothe__calloc(n + 1, sizeof *tokens);
     int32_t                     first  = 0;
     enum soothe_status status = items && tokens ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     for (size_t i = 0; i < n && !status; i++) {
