@@ -202,24 +202,28 @@ static void method_context(const struct soothe__eval_work *w, struct llama_conte
     context->n_seq_max  = (uint32_t)w->n_parallel + 1;
     context->kv_unified = true;
     context->n_batch = context->n_ubatch = 512;
-    if (w->o->n_threads > 0)
-        context->n_threads = context->n_threads_batch = w->o->n_threads;
+    context->n_threads = context->n_threads_batch = 1; /* run.h says why */
 }
 
-static enum soothe_status apply_method(struct soothe__eval_work *w, const struct soothe__eval_method *m,
-                                       struct soothe_error *err) {
-    struct soothe__method_options o = soothe__method_options_default();
-    o.calibrator_path               = m->calibrator;
-    o.base_path                     = m->base;
-    o.strength                      = m->strength;
+enum soothe_status soothe__eval_apply_method(struct soothe__eval_worker *worker, size_t i_method,
+                                             struct soothe_error *err) {
+    const struct soothe__eval_work   *w = worker->w;
+    const struct soothe__eval_method *m = &w->o->methods.items[i_method];
+    struct soothe__method_options     o = soothe__method_options_default();
+    o.calibrator_path                   = m->calibrator;
+    o.base_path                         = m->base;
+    o.strength                          = m->strength;
     method_context(w, &o.context);
-    return soothe__method_apply(&w->method, m->method, w->target, w->o->model_path, &o, err);
+    soothe__method_release(&worker->method);
+    worker->i_method = i_method;
+    return soothe__method_apply(&worker->method, m->method, w->target, w->o->model_path, &o, err);
 }
 
-static enum soothe_status open_ppl(struct soothe__eval_work *w, struct soothe_error *err) {
-    const struct llama_vocab *vocab  = llama_model_get_vocab(w->ppl_model);
-    int32_t                   n_most = 1;
-    enum soothe_status        status = SOOTHE_OK;
+enum soothe_status soothe__eval_open_ppl(struct soothe__eval_worker *worker, struct soothe_error *err) {
+    const struct soothe__eval_work *w      = worker->w;
+    const struct llama_vocab       *vocab  = llama_model_get_vocab(w->ppl_model);
+    int32_t                         n_most = 1;
+    enum soothe_status              status = SOOTHE_OK;
     for (size_t i = 0; i < w->sets[SOOTHE__EVAL_PROMPT].n && !status; i++) {
         llama_token *tokens;
         int32_t      n    = 0;
@@ -230,15 +234,15 @@ static enum soothe_status open_ppl(struct soothe__eval_work *w, struct soothe_er
     }
     /* Another vocabulary may need more tokens for the same text; what does not fit beside the others waits its turn. */
     const int32_t n_seq = w->o->n_samples < SOOTHE__EVAL_PPL_PARALLEL ? w->o->n_samples : SOOTHE__EVAL_PPL_PARALLEL;
-    w->n_ctx_ppl        = soothe__conditional_cells(n_most, 2 * w->o->n_predict + 16, n_seq);
-    w->n_ctx_ppl        = w->n_ctx_ppl > CELLS_MAX + n_most ? CELLS_MAX + n_most : w->n_ctx_ppl;
+    int32_t       n_ctx = soothe__conditional_cells(n_most, 2 * w->o->n_predict + 16, n_seq);
+    n_ctx               = n_ctx > CELLS_MAX + n_most ? CELLS_MAX + n_most : n_ctx;
 
     struct soothe_session_params p = soothe_session_params_default();
     p.strength                     = 0;
     method_context(w, &p.context);
-    p.context.n_ctx     = (uint32_t)w->n_ctx_ppl;
+    p.context.n_ctx     = (uint32_t)n_ctx;
     p.context.n_seq_max = (uint32_t)n_seq;
-    return status ? status : soothe_session_new(&w->ppl_session, w->ppl_model, NULL, &p, err);
+    return status ? status : soothe_session_new(&worker->ppl_session, w->ppl_model, NULL, &p, err);
 }
 
 /* ---- the manifest ------------------------------------------------------------------------------------------- */
@@ -273,26 +277,28 @@ static json_t *json_float(float x) {
 }
 
 /* Applied once, to learn what strength and calibrator it means, and that it works, before hours are spent. */
-static json_t *json_method(struct soothe__eval_work *w, const struct soothe__eval_method *m, enum soothe_status *status,
+static json_t *json_method(struct soothe__eval_work *w, size_t i_method, enum soothe_status *status,
                            struct soothe_error *err) {
+    const struct soothe__eval_method *m     = &w->o->methods.items[i_method];
+    struct soothe__eval_worker        trial = {.w = w};
     if (!*status)
-        *status = apply_method(w, m, err);
+        *status = soothe__eval_apply_method(&trial, i_method, err);
     if (*status)
         return NULL;
     json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", m->name, "method", m->method, "strength",
-                          json_float(w->method.strength), "calibrator",
-                          w->method.source ? json_file(w->method.source, status, err) : json_null(), "base",
+                          json_float(trial.method.strength), "calibrator",
+                          trial.method.source ? json_file(trial.method.source, status, err) : json_null(), "base",
                           m->base ? json_file(m->base, status, err) : json_null());
     if (!o && !*status)
         *status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the name of a file of method %s is not UTF-8", m->method);
-    soothe__method_release(&w->method);
+    soothe__method_release(&trial.method);
     return o;
 }
 
 static json_t *json_methods(struct soothe__eval_work *w, enum soothe_status *status, struct soothe_error *err) {
     json_t *list = json_array();
     for (size_t i = 0; i < w->o->methods.n && !*status; i++)
-        json_array_append_new(list, json_method(w, &w->o->methods.items[i], status, err));
+        json_array_append_new(list, json_method(w, i, status, err));
     return list;
 }
 
@@ -350,59 +356,7 @@ static enum soothe_status make_manifest(struct soothe__eval_work *w, struct soot
     return status;
 }
 
-/* ---- the work ----------------------------------------------------------------------------------------------- */
-
-static bool is_ours(const struct soothe__eval_work *w, const struct soothe__eval_unit *u) {
-    return w->o->n_shards == 0 || u->i_group % w->o->n_shards == w->o->i_shard;
-}
-
-/* Texts of this process's units, and of those that are done already. */
-static void count_texts(struct soothe__eval_work *w) {
-    const size_t n_groups = soothe__eval_n_groups(&w->store.plan);
-    for (size_t i = 0; i < w->store.plan.n_methods; i++) {
-        for (size_t g = 0; g < n_groups; g++) {
-            const struct soothe__eval_unit u = soothe__eval_unit_at(&w->store.plan, i, g);
-            if (is_ours(w, &u) && !soothe__eval_store_has(&w->store, &u))
-                w->n_texts_all += soothe__eval_unit_texts(w, &u);
-        }
-    }
-}
-
-static enum soothe_status do_method(struct soothe__eval_work *w, size_t i_method, struct soothe_error *err) {
-    const size_t       n_groups = soothe__eval_n_groups(&w->store.plan);
-    enum soothe_status status   = SOOTHE_OK;
-    for (size_t g = 0; g < n_groups && !status; g++) {
-        const struct soothe__eval_unit u = soothe__eval_unit_at(&w->store.plan, i_method, g);
-        if (!is_ours(w, &u) || soothe__eval_store_has(&w->store, &u))
-            continue;
-        if (!w->method.method) /* only where there is work */
-            status = apply_method(w, &w->o->methods.items[i_method], err);
-        if (!status && !w->ppl_session)
-            status = open_ppl(w, err);
-        if (!status && w->o->stop && *w->o->stop)
-            status = soothe__fail(err, SOOTHE_E_INTERRUPTED, "interrupted");
-        if (!status)
-            status = soothe__eval_unit_do(w, &u, err);
-        w->n_texts_done += status ? 0 : soothe__eval_unit_texts(w, &u);
-        if (!status)
-            soothe__eval_show_progress(w, 0);
-    }
-    soothe__method_release(&w->method);
-    return status;
-}
-
-static enum soothe_status do_all(struct soothe__eval_work *w, struct soothe_error *err) {
-    enum soothe_status status = SOOTHE_OK;
-    w->progress               = soothe__progress_start();
-    count_texts(w);
-    for (size_t i = 0; i < w->o->methods.n && !status; i++)
-        status = do_method(w, i, err);
-    soothe__progress_finish(&w->progress);
-    if (status == SOOTHE_E_INTERRUPTED)
-        soothe__fail(err, status, "stopped with %zu of %zu texts done; the same command with --resume goes on from %s",
-                     w->n_texts_done, w->n_texts_all, w->store.folder);
-    return status;
-}
+/* ---- the run ------------------------------------------------------------------------------------------------ */
 
 static enum soothe_status prepare(struct soothe__eval_work *w, struct soothe_error *err) {
     enum soothe_status status = open_scorers(w, err);
@@ -428,8 +382,6 @@ static enum soothe_status prepare(struct soothe__eval_work *w, struct soothe_err
 
 static void release(struct soothe__eval_work *w) {
     soothe__eval_store_close(&w->store);
-    soothe__method_release(&w->method);
-    soothe_session_free(w->ppl_session);
     if (w->ppl_model != w->target)
         llama_model_free(w->ppl_model);
     for (int kind = 0; kind < SOOTHE__EVAL_KINDS; kind++) {
@@ -457,7 +409,7 @@ enum soothe_status soothe__eval_run(const struct soothe__eval_options *options, 
     if (!status)
         status = soothe__eval_store_open(&w.store, folder, w.manifest, options->resume, err);
     if (!status)
-        status = do_all(&w, err);
+        status = soothe__eval_do_all(&w, err);
     release(&w);
     if (!status && options->n_shards == 0)
         status = soothe__eval_report(folder, options->no_timing, err);

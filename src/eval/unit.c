@@ -10,6 +10,7 @@
 #include "eval/run.h"
 
 struct job {
+    struct soothe__eval_worker     *worker;
     struct soothe__eval_work       *w;
     const struct soothe__eval_unit *unit;
     struct soothe__eval_record     *records; /* (unit.n) */
@@ -24,17 +25,20 @@ size_t soothe__eval_unit_texts(const struct soothe__eval_work *w, const struct s
     return unit->n * (unit->kind == SOOTHE__EVAL_PROMPT ? (size_t)w->o->n_samples + 1 : 1);
 }
 
-void soothe__eval_show_progress(struct soothe__eval_work *w, size_t n_under_way) {
-    const double done    = (double)(w->n_texts_done + n_under_way) / (double)(w->n_texts_all ? w->n_texts_all : 1);
+void soothe__eval_note_texts(struct soothe__eval_work *w, size_t n_texts, int64_t n_tokens) {
+    char detail[120];
+    pthread_mutex_lock(&w->lock);
+    w->n_texts_done += n_texts;
+    w->n_tokens += n_tokens;
+    const double done    = (double)w->n_texts_done / (double)(w->n_texts_all ? w->n_texts_all : 1);
     const double seconds = soothe__seconds() - w->progress.started;
-    char         detail[120];
-    if (w->o->quiet || done <= 0)
-        return;
-    const long left = lround(seconds / done * (1 - done));
-    snprintf(detail, sizeof detail, "%zu/%zu texts  %.0f tokens/s  %ld:%02ld:%02ld left", w->n_texts_done + n_under_way,
-             w->n_texts_all, w->seconds > 0 ? (double)w->n_tokens / w->seconds : 0.0, left / 3600, left / 60 % 60,
-             left % 60);
-    soothe__progress_update(&w->progress, done, detail);
+    if (!w->o->quiet && done > 0) {
+        const long left = lround(seconds / done * (1 - done));
+        snprintf(detail, sizeof detail, "%zu/%zu texts  %.0f tokens/s  %ld:%02ld:%02ld left", w->n_texts_done,
+                 w->n_texts_all, (double)w->n_tokens / seconds, left / 3600, left / 60 % 60, left % 60);
+        soothe__progress_update(&w->progress, done, detail);
+    }
+    pthread_mutex_unlock(&w->lock);
 }
 
 /* ---- generating --------------------------------------------------------------------------------------------- */
@@ -54,7 +58,8 @@ static void keep_text(void *user, const struct soothe__continuation *c) {
     s->n_tokens = c->n_tokens;
     for (int32_t i = 0; i < c->n_tokens; i++)
         s->tokens[i] = c->tokens[i].id;
-    soothe__eval_show_progress(job->w, ++job->n_finished);
+    job->n_finished++;
+    soothe__eval_note_texts(job->w, 1, c->n_tokens);
 }
 
 static enum soothe_status generate(struct job *job, bool greedy, struct soothe_error *err) {
@@ -72,7 +77,7 @@ static enum soothe_status generate(struct job *job, bool greedy, struct soothe_e
         g.sampling.temp = 0;
     job->greedy = greedy;
     enum soothe_status status =
-        soothe__generate(job->w->method.session, job->w->tokens[u->kind] + u->from, u->n, &g, &stats, err);
+        soothe__generate(job->worker->method.session, job->w->tokens[u->kind] + u->from, u->n, &g, &stats, err);
     if (!status && job->out_of_memory)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for a continuation");
     if (!greedy)
@@ -105,6 +110,7 @@ static enum soothe_status score(struct job *job, struct soothe_error *err) {
     const size_t n = status ? 0 : gather_samples(job, samples);
     for (size_t i = 0; i < n; i++)
         texts[i] = samples[i]->text;
+    pthread_mutex_lock(&job->w->lock); /* one scorer, one thread */
     for (size_t s = 0; s < job->w->n_scorers && !status; s++) {
         status = soothe__scorer_score(job->w->scorers[s], texts, n, scores, err);
         for (size_t i = 0; i < n && !status; i++) {
@@ -117,6 +123,7 @@ static enum soothe_status score(struct job *job, struct soothe_error *err) {
                          scores[i].why[0] ? scores[i].why : "no reason given");
         }
     }
+    pthread_mutex_unlock(&job->w->lock);
     job->score_seconds = soothe__seconds() - from;
     free(samples);
     free(texts);
@@ -146,7 +153,7 @@ static enum soothe_status measure_prompt(struct job *job, struct soothe__eval_re
             items[i] = (struct soothe__conditional){.tokens = tokens[i] + first, .n_tokens = n_tokens - first};
     }
     if (!status && n > 0)
-        status = soothe__conditional_nll(job->w->ppl_session, tokens[0], first, items, n, err);
+        status = soothe__conditional_nll(job->worker->ppl_session, tokens[0], first, items, n, err);
     for (size_t i = 0; i < n && !status; i++) {
         r->samples[i].nll   = items[i].nll;
         r->samples[i].n_ppl = items[i].n_counted;
@@ -181,7 +188,7 @@ static enum soothe_status measure_corpus(struct job *job, struct soothe_error *e
         if (stopped(job))
             status = soothe__fail(err, SOOTHE_E_INTERRUPTED, "interrupted");
         else if (item.n_tokens > 0)
-            status = soothe__conditional_nll(job->w->method.session, t->tokens, 1, &item, 1, err);
+            status = soothe__conditional_nll(job->worker->method.session, t->tokens, 1, &item, 1, err);
         job->records[i].nll   = item.nll;
         job->records[i].n_ppl = item.n_counted;
     }
@@ -228,14 +235,15 @@ static enum soothe_status fill_records(struct job *job, struct soothe_error *err
 }
 
 static char *timing_line(const struct job *job, double total) {
+    const double  share = 1.0 / (double)job->w->n_workers; /* of the clock, while the others work too */
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
     return soothe__format(
         "{\"method\":%zu,\"group\":%zu,\"tokens\":%lld,\"prompt_tokens\":%lld,\"seconds\":%.6f,"
         "\"score_seconds\":%.6f,\"ppl_seconds\":%.6f,\"total_seconds\":%.6f,\"peak_memory_bytes\":%lld}\n",
         job->unit->i_method, job->unit->i_group, (long long)job->stats.n_tokens, (long long)job->stats.n_prompt_tokens,
-        job->stats.prompt_seconds + job->stats.token_seconds, job->score_seconds, job->ppl_seconds, total,
-        (long long)usage.ru_maxrss * 1024);
+        share * (job->stats.prompt_seconds + job->stats.token_seconds), share * job->score_seconds,
+        share * job->ppl_seconds, share * total, (long long)usage.ru_maxrss * 1024);
 }
 
 /* The lines of all records, one after another. */
@@ -256,18 +264,22 @@ static enum soothe_status write_records(struct job *job, double total, struct so
         }
         free(line);
     }
-    if (!status)
+    if (!status) {
+        pthread_mutex_lock(&job->w->lock);
         status = soothe__eval_store_append(&job->w->store, job->unit, lines, size, timing, err);
+        pthread_mutex_unlock(&job->w->lock);
+    }
     free(lines);
     free(timing);
     return status;
 }
 
-enum soothe_status soothe__eval_unit_do(struct soothe__eval_work *w, const struct soothe__eval_unit *unit,
+enum soothe_status soothe__eval_unit_do(struct soothe__eval_worker *worker, const struct soothe__eval_unit *unit,
                                         struct soothe_error *err) {
-    struct job         job    = {.w = w, .unit = unit};
-    const double       from   = soothe__seconds();
-    enum soothe_status status = begin_records(&job, err);
+    struct soothe__eval_work *w      = worker->w;
+    struct job                job    = {.worker = worker, .w = w, .unit = unit};
+    const double              from   = soothe__seconds();
+    enum soothe_status        status = begin_records(&job, err);
     if (!status)
         status = fill_records(&job, err);
     if (!status)
@@ -275,7 +287,7 @@ enum soothe_status soothe__eval_unit_do(struct soothe__eval_work *w, const struc
     for (size_t i = 0; job.records && i < unit->n; i++)
         soothe__eval_record_free(&job.records[i]);
     free(job.records);
-    w->n_tokens += job.stats.n_tokens;
-    w->seconds += job.stats.prompt_seconds + job.stats.token_seconds;
+    if (!status)
+        soothe__eval_note_texts(w, soothe__eval_unit_texts(w, unit) - job.n_finished, 0);
     return status;
 }
