@@ -3,7 +3,7 @@
  *   POST {"input": ["…", …]}, perhaps with "model"  ->  {"results": [{"category_scores": {…}, "flagged": …}, …]}
  * A text's score is the highest of the chosen categories' scores, by default of all of them. An answer that has only
  * "flagged" gives 1 or 0: a judgement, but no degree.
- *   http://HOST:PORT/PATH#model=NAME&categories=a,b&batch=N&timeout=SECONDS
+ *   http://HOST:PORT/PATH#model=NAME&categories=a,b&batch=N&timeout=SECONDS&tries=N&wait_ms=N
  * The key for the header Authorization is read from SOOTHE_SCORER_KEY and never shown. What goes wrong with a batch
  * after its retries leaves its texts without a score, with the reason; an endpoint that cannot be reached at all from
  * the first batch on, or that refuses the key, is an error: nothing would be judged. */
@@ -23,13 +23,13 @@
 #define SET_PROTOCOLS(curl) curl_easy_setopt(curl, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS))
 #endif
 
-enum { BATCH = 32, TIMEOUT_S = 60, N_TRIES = 4, ANSWER_MAX = 16 << 20, WAIT_MAX_MS = 30000 };
+enum { BATCH = 32, TIMEOUT_S = 60, TRIES = 4, WAIT_MS = 1000, ANSWER_MAX = 16 << 20, WAIT_MAX_MS = 30000 };
 
 struct endpoint {
     CURL              *curl;
     struct curl_slist *headers;
     char              *url, *model, *categories; /* model and categories may be NULL */
-    int64_t            batch, timeout_s;
+    int64_t            batch, timeout_s, tries, wait_ms;
     bool               answered; /* some batch had a good answer                          */
     bool               down;     /* the last batch failed after its retries: now one try each */
 };
@@ -65,9 +65,13 @@ static enum soothe_status take_option(struct endpoint *e, const char *name, cons
         return SOOTHE_OK;
     if (strcmp(name, "timeout") == 0 && soothe__parse_int64(&e->timeout_s, value, 1, 3600))
         return SOOTHE_OK;
+    if (strcmp(name, "tries") == 0 && soothe__parse_int64(&e->tries, value, 1, 10))
+        return SOOTHE_OK;
+    if (strcmp(name, "wait_ms") == 0 && soothe__parse_int64(&e->wait_ms, value, 0, WAIT_MAX_MS))
+        return SOOTHE_OK;
     return soothe__fail(err, SOOTHE_E_ARGUMENT,
-                        "behind the address there may be #model=NAME, categories=NAME,NAME, batch=1…2048 and "
-                        "timeout=1…3600, joined by &; not \"%s=%s\"",
+                        "behind the address there may be #model=NAME, categories=NAME,NAME, batch=1…2048, "
+                        "timeout=1…3600 (seconds), tries=1…10 and wait_ms=0…30000, joined by &; not \"%s=%s\"",
                         name, value);
 }
 
@@ -121,14 +125,13 @@ static size_t receive(char *data, size_t size, size_t n, void *user) {
     return n;
 }
 
-static bool prepare(struct endpoint *e) {
-    const char *key = getenv("SOOTHE_SCORER_KEY");
-    e->curl         = curl_easy_init();
+static bool prepare(struct endpoint *e, const char *key) {
+    e->curl = curl_easy_init();
     if (!e->curl || !add_header(e, "Content-Type: application/json") || !add_header(e, "Accept: application/json"))
         return false;
     if (key && key[0]) {
         char      *line = soothe__format("Authorization: Bearer %s", key);
-        const bool ok   = line && !strpbrk(line, "\r\n") && add_header(e, line);
+        const bool ok   = line && add_header(e, line);
         free(line);
         if (!ok)
             return false;
@@ -165,6 +168,8 @@ static enum soothe_status open_endpoint(void **self, char identity[65], const ch
     if (e) {
         e->batch     = BATCH;
         e->timeout_s = TIMEOUT_S;
+        e->tries     = TRIES;
+        e->wait_ms   = WAIT_MS;
         e->url       = soothe__strdup(spec);
     }
     if (!e || !e->url)
@@ -178,9 +183,11 @@ static enum soothe_status open_endpoint(void **self, char identity[65], const ch
         *mark  = '\0';
         status = take_options(e, mark + 1, err);
     }
-    if (!status && (!prepare(e) || !identify(identity, e)))
-        status = soothe__fail(err, SOOTHE_E_NETWORK,
-                              "cannot prepare requests to %s (a key of several lines in SOOTHE_SCORER_KEY?)", e->url);
+    const char *key = getenv("SOOTHE_SCORER_KEY");
+    if (!status && key && key[strcspn(key, "\r\n")])
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT, "SOOTHE_SCORER_KEY holds more than one line: no key does");
+    if (!status && (!prepare(e, key) || !identify(identity, e)))
+        status = soothe__fail(err, SOOTHE_E_NETWORK, "cannot prepare requests to %s", e->url);
     if (status && e)
         close_endpoint(e);
     else if (!status)
@@ -267,15 +274,11 @@ static char *request_of(const struct endpoint *e, const char *const *texts, size
     return body;
 }
 
-/* 1 s, 2 s, 4 s, or what the endpoint asks for, at most 30 s; SOOTHE_SCORER_WAIT_MS sets the first one, for tests. */
-static void wait_before(struct endpoint *e, int i_try) {
-    const char *given = getenv("SOOTHE_SCORER_WAIT_MS");
-    int64_t     ms    = 1000;
-    curl_off_t  asked = 0;
-    if (given && !soothe__parse_int64(&ms, given, 0, WAIT_MAX_MS))
-        ms = 1000;
-    ms <<= i_try;
-    if (curl_easy_getinfo(e->curl, CURLINFO_RETRY_AFTER, &asked) == CURLE_OK && asked > 0 && !given)
+/* 1 s, 2 s, 4 s, …, or what the endpoint asks for; at most 30 s. */
+static void wait_before(const struct endpoint *e, int i_try) {
+    int64_t    ms    = e->wait_ms << i_try;
+    curl_off_t asked = 0;
+    if (curl_easy_getinfo(e->curl, CURLINFO_RETRY_AFTER, &asked) == CURLE_OK && asked > 0)
         ms = asked < WAIT_MAX_MS / 1000 ? (int64_t)asked * 1000 : WAIT_MAX_MS;
     ms                         = ms < WAIT_MAX_MS ? ms : WAIT_MAX_MS;
     const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -322,7 +325,7 @@ static enum soothe_status score_batch(struct endpoint *e, const char *const *tex
         return SOOTHE_OK;
     }
     struct outcome o = exchange(e, body, &a);
-    for (int i = 1; o.again && !e->down && i < N_TRIES; i++) {
+    for (int i = 1; o.again && !e->down && i < e->tries; i++) {
         wait_before(e, i - 1);
         o = exchange(e, body, &a);
     }
