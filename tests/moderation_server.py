@@ -49,7 +49,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         n_seen[self.path] = n = n_seen.get(self.path, 0) + 1
         how = self.path.strip("/").split("/")[0]
         if how == "key" and self.headers.get("Authorization") != "Bearer secret":
-            return self.answer(401, '{"error": {"message": "no such key"}}')
+            key = self.headers.get("Authorization", "")  # an endpoint that gives secrets away
+            return self.answer(401, json.dumps({"error": {"message": f"no such key {key}".strip()}}))
         if how == "refuses":
             return self.answer(400, json.dumps({"error": {"message": "unknown model " + request.get("model", "-")}}))
         if how == "down" or (how == "later" and n > 1):

@@ -236,6 +236,9 @@ static void say_why(char out[96], long code, const char *body) {
     json_t     *object  = json_loads(body ? body : "", 0, NULL);
     json_t     *error   = json_object_get(object, "error");
     const char *message = json_string_value(json_is_object(error) ? json_object_get(error, "message") : error);
+    const char *key     = getenv("SOOTHE_SCORER_KEY");
+    if (message && key && key[0] && strstr(message, key))
+        message = "(its message repeats the key)";
     snprintf(
         out, 96, "%s",
         soothe__no_score("the endpoint answered %ld%s%.60s", code, message ? ": " : "", message ? message : "").why);
