@@ -126,6 +126,7 @@ static void test_a_command_that_gives_no_scores_at_all_is_an_error(void **state)
         enum soothe_status status;
         const char        *word;
     } bad[] = {{"echo toxic; echo clean", SOOTHE_E_FORMAT, "or null}: toxic"},
+               {"echo '{\"text\": \"a\"}{\"text\": \"b\"}'; echo '{}'", SOOTHE_E_FORMAT, "or null}: {…}"},
                {"echo '{\"score\": 1}'", SOOTHE_E_FORMAT, "wrote 1 lines for 2 texts"},
                {"exit 3", SOOTHE_E_IO, "exit code 3"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

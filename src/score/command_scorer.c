@@ -95,6 +95,8 @@ static void take_lines(FILE *out, const char *const *texts, size_t n, struct soo
             continue;
         if (read_score(line, (size_t)length, &scores[i++]))
             l->n_good++;
+        else if (!l->first_bad[0] && line[0] == '{') /* an object may hold our text, which no log should show */
+            snprintf(l->first_bad, sizeof l->first_bad, "{…}");
         else if (!l->first_bad[0])
             snprintf(l->first_bad, sizeof l->first_bad, "%.*s", (int)strcspn(line, "\n"), line);
     }
