@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Writes a tiny random model, for the command line tests and the fuzz corpora:
- *   make_tiny OUT.gguf [llama|qwen2|gemma3|gpt2|bert] [d=N] [blocks=N] [seed=N] [other-words] [nan] [numbered]
+ *   make_tiny OUT.gguf [llama|qwen2|gemma3|gpt2|bert|qwen3] [d=N] [blocks=N] [seed=N] [other-words] [nan] [numbered]
  * [headless] make_tiny OUT.gguf checkpoint        the training checkpoint that fuzz/fuzz_checkpoint.c reads
  */
 #include <stdio.h>
@@ -11,8 +11,8 @@
 #include "train/checkpoint.h"
 
 static bool take(struct tiny_options *o, const char *word) {
-    static const char *const families[] = {"llama", "qwen2", "gemma3", "gpt2", "bert"};
-    for (int f = 0; f < 5; f++) {
+    static const char *const families[] = {"llama", "qwen2", "gemma3", "gpt2", "bert", "qwen3"};
+    for (int f = 0; f < 6; f++) {
         if (strcmp(word, families[f]) == 0) {
             o->family = (enum tiny_family)f;
             return true;

@@ -19,6 +19,7 @@
 #define NUMBERED "classifier_numbered.gguf"
 #define HEADLESS "classifier_headless.gguf"
 #define DECODER "classifier_decoder.gguf"
+#define QWEN3 "classifier_qwen3.gguf"
 
 static int set_up(void **state) {
     (void)state;
@@ -30,6 +31,7 @@ static int set_up(void **state) {
     ok                     = ok && tiny_model_write(NUMBERED, &o);
     o.headless             = true;
     ok                     = ok && tiny_model_write(HEADLESS, &o);
+    ok = ok && tiny_model_write(QWEN3, &(struct tiny_options){.family = TINY_QWEN3, .n_blocks = 2, .seed = 7});
     return ok && tiny_model_write(DECODER, &(struct tiny_options){.family = TINY_LLAMA, .seed = 1}) ? 0 : -1;
 }
 
@@ -39,6 +41,7 @@ static int tear_down(void **state) {
     unlink(NUMBERED);
     unlink(HEADLESS);
     unlink(DECODER);
+    unlink(QWEN3);
     return 0;
 }
 
@@ -138,6 +141,40 @@ static void test_a_text_scores_the_same_in_any_batch(void **state) {
     }
     must(soothe__scorer_score(scorer, texts, 0, together, &err), &err);
     soothe__scorer_close(scorer);
+}
+
+/* A decoder has a cache, which one batch must not leave to the next; of its two labels the engine makes probabilities.
+ */
+static void test_a_decoder_with_a_head_is_a_classifier(void **state) {
+    (void)state;
+    struct soothe_error    err;
+    struct soothe__score   yes[100], no[100], alone;
+    static char            room[100][700];
+    const char            *texts[100];
+    struct soothe__scorer *a = open_scorer(QWEN3 "#label=yes"), *b = open_scorer(QWEN3 "#label=no");
+    for (size_t i = 0; i < 100; i++) {
+        memset(room[i], (int)('a' + i % 26), i * 71 % 699);
+        texts[i] = room[i];
+    }
+    strcpy(room[0], "not empty");
+    must(soothe__scorer_score(a, texts, 100, yes, &err), &err);
+    must(soothe__scorer_score(b, texts, 100, no, &err), &err);
+    bool differ = false;
+    for (size_t i = 0; i < 100; i++) {
+        differ = differ || fabs(yes[i].toxicity - yes[0].toxicity) > 1e-3;
+        if (strlen(texts[i]) < 250) /* one window */
+            assert_true(fabs(yes[i].toxicity + no[i].toxicity - 1) < 1e-5);
+    }
+    assert_true(differ);
+    for (size_t i = 0; i < 100; i += 9) {
+        must(soothe__scorer_score(a, texts + i, 1, &alone, &err), &err);
+        assert_true(fabs(alone.toxicity - yes[i].toxicity) < 1e-3);
+    }
+    must(soothe__scorer_score(a, (const char *const[]){""}, 1, &alone, &err), &err);
+    assert_true(isnan(alone.toxicity) && strstr(alone.why, "no tokens"));
+    soothe__scorer_close(a);
+    soothe__scorer_close(b);
+    assert_refused(QWEN3, SOOTHE_E_ARGUMENT, "no label");
 }
 
 static void test_what_cannot_be_split_has_a_reason_and_the_others_their_score(void **state) {
@@ -241,6 +278,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scores_agree_with_numpy),
         cmocka_unit_test(test_a_text_scores_the_same_in_any_batch),
+        cmocka_unit_test(test_a_decoder_with_a_head_is_a_classifier),
         cmocka_unit_test(test_what_cannot_be_split_has_a_reason_and_the_others_their_score),
         cmocka_unit_test(test_the_identity_changes_with_the_choice_of_labels),
         cmocka_unit_test(test_what_is_no_classifier_is_refused),

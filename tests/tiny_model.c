@@ -73,9 +73,11 @@ static void add_gated_block(struct builder *b, uint32_t i) {
         add_block_tensor(b, i, "attn_k.bias", kv, 1);
         add_block_tensor(b, i, "attn_v.bias", kv, 1);
     }
-    if (b->o->family == TINY_GEMMA3) {
+    if (b->o->family == TINY_GEMMA3 || b->o->family == TINY_QWEN3) {
         add_block_tensor(b, i, "attn_q_norm.weight", d / N_HEAD, 1);
         add_block_tensor(b, i, "attn_k_norm.weight", d / N_HEAD, 1);
+    }
+    if (b->o->family == TINY_GEMMA3) {
         add_block_tensor(b, i, "post_attention_norm.weight", d, 1);
         add_block_tensor(b, i, "post_ffw_norm.weight", d, 1);
     }
@@ -213,7 +215,7 @@ static void set_shape(struct builder *b) {
 }
 
 bool tiny_model_write(const char *path, const struct tiny_options *options) {
-    static const char *const names[] = {"llama", "qwen2", "gemma3", "gpt2", "bert"};
+    static const char *const names[] = {"llama", "qwen2", "gemma3", "gpt2", "bert", "qwen3"};
     struct builder           b       = {.o = options, .architecture = names[options->family], .ok = true};
     b.rng                            = soothe__rng_seed(options->seed, 1);
     b.d                              = options->d ? options->d : 64;
@@ -235,6 +237,10 @@ bool tiny_model_write(const char *path, const struct tiny_options *options) {
     if (options->family == TINY_GPT2) {
         add(&b, "output_norm.bias", b.d, 1);
         add(&b, "position_embd.weight", b.d, N_CONTEXT);
+    }
+    if (options->family == TINY_QWEN3) {
+        add(&b, "cls.output.weight", b.d, 2);
+        gguf_set_arr_str(b.plan.meta, "qwen3.classifier.output_labels", (const char *[]){"yes", "no"}, 2);
     }
     if (options->family == TINY_QWEN2) {
         add(&b, "output.weight", b.d, N_VOCAB);
