@@ -33,6 +33,8 @@ extern const struct soothe__command soothe__command_ppl;
 int                                 soothe__cmd_ppl(int argc, const char **argv);
 extern const struct soothe__command soothe__command_lasso;
 int                                 soothe__cmd_lasso(int argc, const char **argv);
+extern const struct soothe__command soothe__command_eval;
+int                                 soothe__cmd_eval(int argc, const char **argv);
 
 /* ---- options.c ---------------------------------------------------------------------------------- */
 

@@ -16,6 +16,7 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_calibrator,
     &soothe__command_ppl,
     &soothe__command_lasso,
+    &soothe__command_eval,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 
