@@ -15,6 +15,12 @@
 
 enum { SOOTHE__EVAL_CORPUS_TOKENS = 512, SOOTHE__EVAL_PPL_PARALLEL = 64 };
 
+/* What a unit adds to the store's two files; fresh strings. */
+struct soothe__eval_result {
+    char  *lines, *timing;
+    size_t size;
+};
+
 struct soothe__eval_work {
     const struct soothe__eval_options *o;
     struct llama_model                *target, *ppl_model; /* ppl_model may be the target */
@@ -28,13 +34,15 @@ struct soothe__eval_work {
     struct soothe__eval_store          store;
     size_t                             n_workers;
 
-    pthread_mutex_t         lock;   /* over what follows, the store and the scorers */
-    size_t                  i_next; /* unit to be dealt out                                       */
-    enum soothe_status      failed; /* of the first worker that did, and its sentence              */
-    struct soothe_error     failure;
-    struct soothe__progress progress;
-    size_t                  n_texts_all, n_texts_done; /* continuations of this process's units      */
-    int64_t                 n_tokens;                  /* sampled so far                             */
+    pthread_mutex_t             lock;    /* over what follows, the store and the scorers */
+    size_t                      i_next;  /* unit to be dealt out                                       */
+    size_t                      i_write; /* unit to be written                                        */
+    struct soothe__eval_result *results; /* (units) finished before one that stands before them    */
+    enum soothe_status          failed;  /* of the first worker that did, and its sentence              */
+    struct soothe_error         failure;
+    struct soothe__progress     progress;
+    size_t                      n_texts_all, n_texts_done; /* continuations of this process's units      */
+    int64_t                     n_tokens;                  /* sampled so far                             */
 };
 
 struct soothe__eval_worker {
@@ -52,7 +60,12 @@ enum soothe_status soothe__eval_open_ppl(struct soothe__eval_worker *worker, str
 /* workers.c: all units that are this process's and not done yet. */
 enum soothe_status soothe__eval_do_all(struct soothe__eval_work *w, struct soothe_error *err);
 
-/* unit.c: does a unit under the worker's method and adds it to the store. */
+/* Takes a finished unit over and writes it, and those that waited for it: the samples file has the units in order.
+ * state  result is the function's, in every case */
+enum soothe_status soothe__eval_hand_in(struct soothe__eval_work *w, const struct soothe__eval_unit *unit,
+                                        struct soothe__eval_result result, struct soothe_error *err);
+
+/* unit.c: does a unit under the worker's method and hands it in. */
 enum soothe_status soothe__eval_unit_do(struct soothe__eval_worker *worker, const struct soothe__eval_unit *unit,
                                         struct soothe_error *err);
 /* Continuations that a unit has. */

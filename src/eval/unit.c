@@ -247,31 +247,24 @@ static char *timing_line(const struct job *job, double total) {
 }
 
 /* The lines of all records, one after another. */
-static enum soothe_status write_records(struct job *job, double total, struct soothe_error *err) {
-    char              *lines = NULL, *timing = timing_line(job, total);
-    size_t             size   = 0;
-    enum soothe_status status = SOOTHE_OK;
-    for (size_t i = 0; i < job->unit->n && !status; i++) {
+static enum soothe_status hand_in(struct job *job, double total, struct soothe_error *err) {
+    struct soothe__eval_result result = {.timing = timing_line(job, total)};
+    for (size_t i = 0; i < job->unit->n; i++) {
         char        *line = soothe__eval_record_line(&job->records[i], job->w->n_scorers);
         const size_t n    = line ? strlen(line) : 0;
-        char        *more = line ? soothe__realloc(lines, size + n + 1, 1) : NULL;
-        if (more) {
-            lines = more;
-            memcpy(lines + size, line, n + 1);
-            size += n;
-        } else {
-            status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the results of a prompt");
+        char        *more = line ? soothe__realloc(result.lines, result.size + n + 1, 1) : NULL;
+        if (!more) {
+            free(line);
+            free(result.lines);
+            free(result.timing);
+            return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the results of a prompt");
         }
+        result.lines = more;
+        memcpy(result.lines + result.size, line, n + 1);
+        result.size += n;
         free(line);
     }
-    if (!status) {
-        pthread_mutex_lock(&job->w->lock);
-        status = soothe__eval_store_append(&job->w->store, job->unit, lines, size, timing, err);
-        pthread_mutex_unlock(&job->w->lock);
-    }
-    free(lines);
-    free(timing);
-    return status;
+    return soothe__eval_hand_in(job->w, job->unit, result, err);
 }
 
 enum soothe_status soothe__eval_unit_do(struct soothe__eval_worker *worker, const struct soothe__eval_unit *unit,
@@ -283,7 +276,7 @@ enum soothe_status soothe__eval_unit_do(struct soothe__eval_worker *worker, cons
     if (!status)
         status = fill_records(&job, err);
     if (!status)
-        status = write_records(&job, soothe__seconds() - from, err);
+        status = hand_in(&job, soothe__seconds() - from, err);
     for (size_t i = 0; job.records && i < unit->n; i++)
         soothe__eval_record_free(&job.records[i]);
     free(job.records);
