@@ -9,9 +9,11 @@
 #include "engine/engine.h"
 
 extern const struct soothe__scorer_kind soothe__scorer_lexicon, soothe__scorer_command;
+extern const struct soothe__scorer_kind soothe__scorer_ngram;
 
 /* In the order of asking; a new kind is one line here. */
 static const struct soothe__scorer_kind *const KINDS[] = {
+    &soothe__scorer_ngram,
     &soothe__scorer_lexicon,
     &soothe__scorer_command,
 };

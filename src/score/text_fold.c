@@ -122,8 +122,8 @@ static bool push_folded(struct soothe__text_form *form, utf8proc_int32_t c, size
     int                boundary = 0;
     const uint32_t     plain    = plain_sign((uint32_t)c);
     const bool         capital  = utf8proc_category(c) == UTF8PROC_CATEGORY_LU;
-    const unsigned int options  = UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE | UTF8PROC_CASEFOLD | UTF8PROC_IGNORE |
-                                 UTF8PROC_STRIPMARK;
+    const unsigned int options =
+        UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE | UTF8PROC_CASEFOLD | UTF8PROC_IGNORE | UTF8PROC_STRIPMARK;
     if (plain != (uint32_t)c)
         return push(form, plain, start, end, false);
     const utf8proc_ssize_t n = utf8proc_decompose_char(c, folded, FOLDED_MAX, (utf8proc_option_t)options, &boundary);

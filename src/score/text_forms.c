@@ -228,8 +228,8 @@ static size_t read_masked(struct reading *r, size_t i) {
     size_t   end = i, n_letters = 0, n_stars = 0, n = 0;
     while (end < r->n && (is_alnum(r, end) || is_one_of(r, end, "'*@$!-_.#%&+~^|")))
         end++;
-    while (end > i && is_one_of(r, end - 1, ".!-_&'~^+|") && !(end - i > 2 && is_one_of(r, end - 2, "-_.") &&
-                                                              r->cells[end - 1].c == r->cells[end - 2].c))
+    while (end > i && is_one_of(r, end - 1, ".!-_&'~^+|") &&
+           !(end - i > 2 && is_one_of(r, end - 2, "-_.") && r->cells[end - 1].c == r->cells[end - 2].c))
         end--;
     if (!r->list || end - i > WORD_MAX || end - i < 3)
         return 0;
@@ -365,7 +365,7 @@ void soothe__text_form_free(struct soothe__text_form *form) {
 
 uint64_t soothe__text_form_hash(const struct soothe__text_form *form) {
     char                   hex[65];
-    struct soothe__sha256 *h = soothe__sha256_new();
+    struct soothe__sha256 *h   = soothe__sha256_new();
     static const uint32_t  gap = ' ';
     if (!h)
         return 0;
