@@ -5,6 +5,8 @@
     scripts/make_scorer_data.py SETS train.jsonl            what the shipped scorer is trained on
     scripts/make_scorer_data.py SETS unseen.jsonl --unseen  what it never sees, for `soothe score test`
     scripts/make_scorer_data.py SETS train.jsonl --with-implicit   also toxigen and implicit_hate
+    scripts/make_scorer_data.py train.jsonl heldout.jsonl --test-rows tests/data
+                                                            the ParaDetox rows (CC0) of the tests
 
 SETS is a folder with the sets that docs/scorer.md names. A row is {"text", "label", "source"}; the label is 0, 1 or a
 probability. Texts that also stand in an unseen set are left out of the training rows. Python's own library only; the
@@ -135,6 +137,23 @@ def key(text):
     return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
 
 
+def by_hash(rows):
+    return sorted(rows, key=lambda row: hashlib.sha256(row["text"].encode()).digest())
+
+
+def write_test_rows(train, heldout, folder):
+    """800 rows of ParaDetox to train on and 200 of those that the shipped scorer never saw, half of them toxic."""
+    out = {"scorer_heldout.jsonl": (heldout, 100), "scorer_train.jsonl": (train, 400)}
+    held = {row["text"] for row in json_lines(heldout)}
+    for name, (path, n) in out.items():
+        rows = [row for row in json_lines(path) if row["source"] == "paradetox" and len(row["text"]) <= 200
+                and (path == heldout or row["text"] not in held)]
+        chosen = [row for toxic in (0, 1) for row in by_hash(row for row in rows if row["label"] == toxic)[:n]]
+        with open(folder / name, "w", encoding="utf-8") as f:
+            for row in by_hash(chosen):
+                f.write(json.dumps({**row, "label": int(row["label"])}, ensure_ascii=False) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=pathlib.Path)
@@ -142,7 +161,11 @@ def main():
     parser.add_argument("--unseen", action="store_true")
     parser.add_argument("--with-implicit", action="store_true")
     parser.add_argument("--with", action="append", default=[], dest="extra", metavar="SOURCE")
+    parser.add_argument("--test-rows", type=pathlib.Path, metavar="FOLDER")
     choice = parser.parse_args()
+    if choice.test_rows:
+        write_test_rows(choice.sets, choice.out, choice.test_rows)
+        return
     sources = list(NEVER + IMPLICIT) if choice.unseen else list(TRAIN)
     if choice.with_implicit:
         sources = [s for s in sources if s not in IMPLICIT] + ([] if choice.unseen else list(IMPLICIT))

@@ -31,9 +31,9 @@ enum { WEIGHTS_MAX = 64 };
 
 struct choice {
     char **data, **weight; /* popt's, free() */
-    char  *field, *label, *source, *positive, *output;
+    char  *field, *label, *source, *positive, *output, *write_holdout;
     char  *holdout, *c, *sharpen, *bits, *words, *seed, *threads, *iterations;
-    int    skip_bad, json;
+    int    skip_bad, json, no_lexicon;
 
     struct soothe__source_weight weights[WEIGHTS_MAX];
 };
@@ -71,9 +71,10 @@ static bool read_options(struct choice *c, struct soothe__ngram_train_options *o
               soothe__read_int(&threads, c->threads, "score train", "-t", 0, 1024) &&
               soothe__read_int(&o->max_iterations, c->iterations, "score train", "--iterations", 1, 100000) &&
               (!c->seed || soothe__read_seed(&o->seed, c->seed, "score train")) && read_weights(c, o);
-    o->shape.bits = (uint32_t)bits;
-    o->n_listed   = (uint32_t)words;
-    o->n_threads  = soothe__usable_threads(threads);
+    o->shape.lexicon = c->no_lexicon ? 0 : 1;
+    o->shape.bits    = (uint32_t)bits;
+    o->n_listed      = (uint32_t)words;
+    o->n_threads     = soothe__usable_threads(threads);
     return ok;
 }
 
@@ -107,6 +108,26 @@ static void print_text(const struct choice *c, const struct soothe__ngram_train_
     soothe__print_figures(r->figures, r->n_figures);
 }
 
+/* The held-out rows, for other scorers to be tested on. */
+static enum soothe_status write_holdout(const char *path, const struct soothe__labelled_texts *t,
+                                        const struct soothe__ngram_train_report *r, struct soothe_error *err) {
+    struct soothe__new_file f;
+    enum soothe_status      status = soothe__new_file_open(&f, path, err);
+    for (size_t i = 0; i < t->n && !status; i++) {
+        if (!r->held_out[i])
+            continue;
+        json_t *o = json_pack("{s:s, s:f, s:s}", "text", t->texts[i], "label", (double)t->labels[i], "source",
+                              t->names[t->sources[i]]);
+        if (!o || json_dumpf(o, f.stream, JSON_COMPACT | JSON_REAL_PRECISION(6)) || fputc('\n', f.stream) == EOF)
+            status = soothe__fail(err, SOOTHE_E_IO, "cannot write row %zu to %s", i, path);
+        json_decref(o);
+    }
+    if (!status)
+        status = soothe__new_file_commit(&f, err);
+    soothe__new_file_abort(&f);
+    return status;
+}
+
 static int train(struct choice *c, const struct soothe__ngram_train_options *o) {
     const struct soothe__labelled_fields fields = {c->field, c->label, c->source, c->positive, c->skip_bad != 0};
     struct soothe__labelled_texts        texts  = {0};
@@ -122,6 +143,8 @@ static int train(struct choice *c, const struct soothe__ngram_train_options *o) 
         status = soothe__ngram_train(&scorer, &report, &texts, o, &err);
     if (!status)
         status = soothe__ngram_train_save(scorer, &report, &texts, o, c->output, &err);
+    if (!status && c->write_holdout)
+        status = write_holdout(c->write_holdout, &texts, &report, &err);
     if (status)
         code = soothe__print_failure(&err);
     else if (c->json)
@@ -149,8 +172,8 @@ static int run(struct choice *c, const char *more) {
 }
 
 static void free_choice(struct choice *c) {
-    char *strings[] = {c->field,   c->label, c->source, c->positive, c->output,  c->holdout,   c->c,
-                       c->sharpen, c->bits,  c->words,  c->seed,     c->threads, c->iterations};
+    char *strings[] = {c->field, c->label,   c->source, c->positive, c->output, c->write_holdout, c->holdout,
+                       c->c,     c->sharpen, c->bits,   c->words,    c->seed,   c->threads,       c->iterations};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         free(strings[i]);
     for (char **s = c->data; s && *s; s++)
@@ -173,11 +196,13 @@ int soothe__cmd_score_train(int argc, const char **argv) {
         {"weight", '\0', POPT_ARG_ARGV, &c.weight, 0, "what a text of a source counts (1); may be given again",
          "SOURCE=X"},
         {"holdout-fraction", '\0', POPT_ARG_STRING, &c.holdout, 0, "share of the texts to hold out (0.2)", "X"},
+        {"write-holdout", '\0', POPT_ARG_STRING, &c.write_holdout, 0, "where to write the held-out rows", "FILE"},
         {"c", '\0', POPT_ARG_STRING, &c.c, 0, "inverse of the penalty (8)", "X"},
         {"sharpen", '\0', POPT_ARG_STRING, &c.sharpen, 0,
          "labels between 0 and 1: how much further from .5 (4); 0: to 0 or 1", "X"},
         {"bits", '\0', POPT_ARG_STRING, &c.bits, 0, "2^N buckets each for words and pieces (20)", "N"},
         {"words", '\0', POPT_ARG_STRING, &c.words, 0, "most words to be recognised under a mask (512)", "N"},
+        {"no-lexicon", '\0', POPT_ARG_NONE, &c.no_lexicon, 0, "do not tell words of the built-in lexicon", NULL},
         {"iterations", '\0', POPT_ARG_STRING, &c.iterations, 0, "most steps of a fit (200)", "N"},
         {"seed", '\0', POPT_ARG_STRING, &c.seed, 0, "of the split (1)", "N"},
         {"threads", 't', POPT_ARG_STRING, &c.threads, 0, "threads (all)", "N"},

@@ -17,7 +17,7 @@ void soothe__print_figures(const struct soothe__score_figures *figures, size_t n
         const size_t length = strlen(figures[i].source);
         width               = length > (size_t)width && length < 40 ? (int)length : width;
     }
-    printf("%-*s  %7s  %7s  %6s  %7s  %7s  %7s  %7s\n", width, "source", "texts", "toxic", "no score", "AUC", "ECE",
+    printf("%-*s  %7s  %7s  %8s  %7s  %7s  %7s  %7s\n", width, "source", "texts", "toxic", "no score", "AUC", "ECE",
            "FPR", "recall");
     for (size_t i = 0; i < n; i++) {
         const struct soothe__score_figures *f = &figures[i];

@@ -204,43 +204,67 @@ enum soothe_status soothe__logistic_fit(const struct soothe__logistic *p, double
 
 /* ---- calibration --------------------------------------------------------------------------------------- */
 
-static double platt_loss(const double *z, const unsigned char *labels, size_t n, double a, double b, double t0,
-                         double t1) {
+struct platt {
+    const double        *z, *costs;
+    const unsigned char *labels;
+    size_t               n;
+    double               targets[2];
+};
+
+static double cost_of(const struct platt *p, size_t i) {
+    return p->costs ? p->costs[i] : 1.0;
+}
+
+static double platt_loss(const struct platt *p, double a, double b) {
     double loss = 0;
-    for (size_t i = 0; i < n; i++)
-        loss += log1p_exp(a * z[i] + b) - (labels[i] ? t1 : t0) * (a * z[i] + b);
+    for (size_t i = 0; i < p->n; i++) {
+        const double z = a * p->z[i] + b;
+        loss += cost_of(p, i) * (log1p_exp(z) - p->targets[p->labels[i]] * z);
+    }
     return loss;
 }
 
-void soothe__platt_fit(double *a, double *b, const double *z, const unsigned char *labels, size_t n) {
-    double n1 = 0;
+/* The step of Newton's method from (a, b). */
+static void platt_step(const struct platt *p, double a, double b, double *da, double *db) {
+    double ga = 0, gb = 0, haa = 1e-9, hab = 0, hbb = 1e-9;
+    for (size_t i = 0; i < p->n; i++) {
+        const double z = p->z[i], q = sigmoid(a * z + b), c = cost_of(p, i);
+        const double r = c * (q - p->targets[p->labels[i]]), h = c * q * (1 - q);
+        ga += r * z;
+        gb += r;
+        haa += h * z * z;
+        hab += h * z;
+        hbb += h;
+    }
+    const double det = haa * hbb - hab * hab;
+    *da              = -(hbb * ga - hab * gb) / det;
+    *db              = -(haa * gb - hab * ga) / det;
+}
+
+void soothe__platt_fit(double *a, double *b, const double *z, const unsigned char *labels, const double *costs,
+                       size_t n) {
+    struct platt p  = {.z = z, .costs = costs, .labels = labels, .n = n};
+    double       n1 = 0;
     for (size_t i = 0; i < n; i++)
         n1 += labels[i] ? 1 : 0;
-    const double n0 = (double)n - n1, t1 = (n1 + 1) / (n1 + 2), t0 = 1 / (n0 + 2);
-    *a = 1;
-    *b = 0;
+    const double n0 = (double)n - n1;
+    p.targets[0]    = 1 / (n0 + 2);
+    p.targets[1]    = (n1 + 1) / (n1 + 2);
+    *a              = 1;
+    *b              = 0;
     if (n1 == 0 || n0 == 0)
         return;
-    double loss = platt_loss(z, labels, n, *a, *b, t0, t1);
+    double loss = platt_loss(&p, *a, *b);
     for (int iteration = 0; iteration < 100; iteration++) {
-        double ga = 0, gb = 0, haa = 1e-9, hab = 0, hbb = 1e-9;
-        for (size_t i = 0; i < n; i++) {
-            const double p = sigmoid(*a * z[i] + *b), r = p - (labels[i] ? t1 : t0), h = p * (1 - p);
-            ga += r * z[i];
-            gb += r;
-            haa += h * z[i] * z[i];
-            hab += h * z[i];
-            hbb += h;
-        }
-        const double det = haa * hbb - hab * hab, da = -(hbb * ga - hab * gb) / det, db = -(haa * gb - hab * ga) / det;
-        double       step = 1;
-        while (step > 1e-10 && !(platt_loss(z, labels, n, *a + step * da, *b + step * db, t0, t1) <= loss))
+        double da, db, step = 1;
+        platt_step(&p, *a, *b, &da, &db);
+        while (step > 1e-10 && !(platt_loss(&p, *a + step * da, *b + step * db) <= loss))
             step *= 0.5;
         if (step <= 1e-10)
             break;
         *a += step * da;
         *b += step * db;
-        const double now = platt_loss(z, labels, n, *a, *b, t0, t1);
+        const double now = platt_loss(&p, *a, *b);
         if (loss - now < 1e-10 * loss)
             break;
         loss = now;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "score/ngram_features.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "score/lexicon.h"
 #include "score/text_fold.h"
 
 #define FNV_START UINT64_C(14695981039346656037) /* FNV-1a (Fowler, Noll, Vo) over code points */
@@ -80,6 +82,26 @@ static uint64_t hash_of(const uint32_t *chars, uint32_t n) {
     return mix(h);
 }
 
+/* A listed word is a feature whichever word it is, and so is its strength: rare words are judged by the company they
+ * keep in the list. Figures with and without: docs/scorer.md. */
+static void add_strength(struct soothe__ngrams *g, const struct soothe__ngram_shape *shape, const uint32_t *chars,
+                         uint32_t n, size_t word) {
+    enum { LISTED = 776, STRENGTH, LETTERS_MAX = 32 };
+    char letters[LETTERS_MAX];
+    if (n < 2 || n > LETTERS_MAX)
+        return;
+    for (uint32_t i = 0; i < n; i++) {
+        if (chars[i] >= 0x80)
+            return;
+        letters[i] = (char)chars[i];
+    }
+    const double p = soothe__lexicon_score(letters, n);
+    if (p > 0) {
+        add(g, shape, SOOTHE__GROUP_WORDS, mix(LISTED), word, 1);
+        add(g, shape, SOOTHE__GROUP_WORDS, mix(STRENGTH + (uint64_t)lround(-2 * log1p(-p))), word, 1);
+    }
+}
+
 enum soothe_status soothe__ngrams_read(struct soothe__ngrams *g, const struct soothe__ngram_shape *shape,
                                        const struct soothe__text_form *form, size_t first, size_t end,
                                        struct soothe_error *err) {
@@ -92,7 +114,7 @@ enum soothe_status soothe__ngrams_read(struct soothe__ngrams *g, const struct so
     for (size_t i = first; i < end; i++) {
         const struct soothe__word *w     = &form->words[i];
         const uint32_t            *chars = form->chars + w->first;
-        const size_t               more  = ((size_t)w->n + 2) * shape->char_max + WORDS_MAX + 1;
+        const size_t               more  = ((size_t)w->n + 2) * shape->char_max + WORDS_MAX + 3;
         size_t                     slots = g->n_slots ? g->n_slots : SLOTS_START;
         while (slots < 2 * (g->n_distinct + more))
             slots *= 2;
@@ -106,6 +128,8 @@ enum soothe_status soothe__ngrams_read(struct soothe__ngrams *g, const struct so
             h = mix(h * 31 + last[k]);
             add(g, shape, SOOTHE__GROUP_WORDS, h, i - k, k + 1);
         }
+        if (w->letters && shape->lexicon)
+            add_strength(g, shape, chars, w->n, i);
         if (w->letters)
             add_pieces(g, shape, chars, w->n, i);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What the n-gram scorer sees of a text: words and pairs of neighbouring words, and the pieces of 2 to 5 characters of
- * every word with a blank on both sides, each hashed to a bucket. A feature is there or not, however often; the
+ * every word with a blank on both sides, each hashed to a bucket; and, as two more words, that a word is listed in the
+ * built-in lexicon and how strong it is there. A feature is there or not, however often; the
  * features of a group together have length one:
  *     x_j = 1 / sqrt(number of distinct buckets of j's group)
  * so that long and short texts compare (as TF-IDF rows do that are divided by their norm). */
@@ -16,6 +17,7 @@ struct soothe__ngram_shape {
     uint32_t n_words;  /* longest word n-gram, 1 to 3                    */
     uint32_t char_min; /* shortest and longest piece of a word, 1 to 8   */
     uint32_t char_max;
+    uint32_t lexicon; /* 1: words of the lexicon are told; 0: not        */
 };
 
 /* One occurrence of a feature. */

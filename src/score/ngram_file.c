@@ -9,7 +9,7 @@ enum { BITS_MIN = 8, BITS_MAX = 24, WORDS_MAX = 3, CHARS_MAX = 8, WINDOW_MAX = 1
 
 static bool shape_fits(const struct soothe__ngram_shape *s) {
     return s->bits >= BITS_MIN && s->bits <= BITS_MAX && s->n_words >= 1 && s->n_words <= WORDS_MAX &&
-           s->char_min >= 1 && s->char_min <= s->char_max && s->char_max <= CHARS_MAX;
+           s->lexicon <= 1 && s->char_min >= 1 && s->char_min <= s->char_max && s->char_max <= CHARS_MAX;
 }
 
 static size_t n_codes(const struct soothe__ngram_shape *s) {
@@ -72,7 +72,8 @@ static enum soothe_status read_shape(struct soothe__ngram_shape *shape, const st
     if (!soothe__gguf_find_u32(g, "soothe.ngram.bits", &shape->bits) ||
         !soothe__gguf_find_u32(g, "soothe.ngram.n_words", &shape->n_words) ||
         !soothe__gguf_find_u32(g, "soothe.ngram.char_min", &shape->char_min) ||
-        !soothe__gguf_find_u32(g, "soothe.ngram.char_max", &shape->char_max))
+        !soothe__gguf_find_u32(g, "soothe.ngram.char_max", &shape->char_max) ||
+        !soothe__gguf_find_u32(g, "soothe.ngram.lexicon", &shape->lexicon))
         return soothe__fail(err, SOOTHE_E_FORMAT, "%s lacks the shape of its features (soothe.ngram.…)", g->path);
     return SOOTHE_OK;
 }
@@ -187,6 +188,7 @@ static void set_numbers(struct gguf_context *meta, const struct soothe__ngram_sc
     gguf_set_val_u32(meta, "soothe.ngram.n_words", s->shape.n_words);
     gguf_set_val_u32(meta, "soothe.ngram.char_min", s->shape.char_min);
     gguf_set_val_u32(meta, "soothe.ngram.char_max", s->shape.char_max);
+    gguf_set_val_u32(meta, "soothe.ngram.lexicon", s->shape.lexicon);
     gguf_set_val_u32(meta, "soothe.ngram.window", s->window);
     gguf_set_val_f32(meta, "soothe.ngram.bias", s->bias);
     gguf_set_arr_data(meta, "soothe.ngram.scale", GGUF_TYPE_FLOAT32, scales, SOOTHE__N_GROUPS);

@@ -40,6 +40,20 @@ static void close_scorer(void *self) {
     free(o);
 }
 
+/* The file and the version: normal forms and lexicon are the program's. */
+static enum soothe_status identify(char identity[65], const char *path, struct soothe_error *err) {
+    enum soothe_status     status = soothe__sha256_file(identity, path, err);
+    struct soothe__sha256 *hash   = status ? NULL : soothe__sha256_new();
+    if (!status && !hash)
+        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening scorer %s", path);
+    if (status)
+        return status;
+    soothe__sha256_add(hash, identity, 64);
+    soothe__sha256_add(hash, SOOTHE_VERSION, sizeof SOOTHE_VERSION - 1);
+    soothe__sha256_finish(hash, identity);
+    return SOOTHE_OK;
+}
+
 static enum soothe_status open_scorer(void **self, char identity[65], const char *spec,
                                       const struct soothe__scorer_options *options, struct soothe_error *err) {
     struct opened     *o      = soothe__calloc(1, sizeof *o);
@@ -55,7 +69,7 @@ static enum soothe_status open_scorer(void **self, char identity[65], const char
     if (!status)
         status = soothe__ngram_open(&o->scorer, path, err);
     if (!status)
-        status = soothe__sha256_file(identity, path, err);
+        status = identify(identity, path, err);
     free(path);
     if (status) {
         close_scorer(o);

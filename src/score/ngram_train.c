@@ -26,13 +26,14 @@ struct run {
 };
 
 struct soothe__ngram_train_options soothe__ngram_train_options_default(void) {
-    return (struct soothe__ngram_train_options){.shape    = {.bits = 20, .n_words = 2, .char_min = 2, .char_max = 5},
-                                                .c        = 8,
-                                                .holdout  = 0.2,
-                                                .sharpen  = 4,
-                                                .seed     = 1,
-                                                .n_listed = 512,
-                                                .max_iterations = 200};
+    return (struct soothe__ngram_train_options){
+        .shape          = {.bits = 20, .n_words = 2, .char_min = 2, .char_max = 5, .lexicon = 1},
+        .c              = 8,
+        .holdout        = 0.2,
+        .sharpen        = 4,
+        .seed           = 1,
+        .n_listed       = 512,
+        .max_iterations = 200};
 }
 
 void soothe__ngram_train_report_free(struct soothe__ngram_train_report *r) {
@@ -203,27 +204,37 @@ static double logit(double p) {
     return log(p / (1 - p));
 }
 
+/* Every source counts the same, whatever its size: what is right for the large ones alone is wrong for the small ones
+ * by as much as they differ in what they call toxic. */
 static enum soothe_status calibrate(struct run *r, const struct soothe__ngram_scorer *s, struct soothe_error *err) {
-    double                     *z      = soothe__calloc(r->report->n_calibration + 1, sizeof *z);
-    unsigned char              *y      = soothe__calloc(r->report->n_calibration + 1, 1);
-    struct soothe__ngram_reader reader = {0};
-    size_t                      n      = 0;
-    if (!z || !y) {
-        free(z);
-        free(y);
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory calibrating");
+    const size_t                n_most   = r->report->n_calibration + 1;
+    double                     *z        = soothe__calloc(2 * n_most, sizeof *z);
+    unsigned char              *y        = soothe__calloc(n_most, 1);
+    size_t                     *n_source = soothe__calloc(r->t->n_names + 1, sizeof *n_source);
+    struct soothe__ngram_reader reader   = {0};
+    size_t                      n        = 0;
+    enum soothe_status          status   = SOOTHE_OK;
+    if (!z || !y || !n_source) {
+        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory calibrating");
+        goto done;
     }
+    double *costs = z + n_most;
+    for (size_t i = 0; i < r->t->n; i++)
+        n_source[r->t->sources[i]] += r->part[i] == PART_CALIBRATION;
     for (size_t i = 0; i < r->t->n; i++)
         if (r->part[i] == PART_CALIBRATION) {
-            z[n]   = logit(soothe__ngram_score_with(s, &reader, r->t->texts[i], strlen(r->t->texts[i])));
-            y[n++] = r->t->labels[i] > 0.5f;
+            z[n]     = logit(soothe__ngram_score_with(s, &reader, r->t->texts[i], strlen(r->t->texts[i])));
+            costs[n] = 1.0 / (double)n_source[r->t->sources[i]];
+            y[n++]   = r->t->labels[i] > 0.5f;
         }
-    soothe__platt_fit(&r->report->a, &r->report->b, z, y, n);
+    soothe__platt_fit(&r->report->a, &r->report->b, z, y, costs, n);
     say(r, "calibrated on %zu texts: a = %.4f, b = %.4f", n, r->report->a, r->report->b);
+done:
     soothe__ngram_reader_free(&reader);
+    free(n_source);
     free(z);
     free(y);
-    return SOOTHE_OK;
+    return status;
 }
 
 static enum soothe_status measure(struct run *r, const struct soothe__ngram_scorer *s, struct soothe_error *err) {

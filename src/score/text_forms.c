@@ -223,15 +223,15 @@ static size_t read_spelled(struct reading *r, size_t i) {
 
 /* "st*pid", "s-----": must fit a listed word. */
 static size_t read_masked(struct reading *r, size_t i) {
-    char     pattern[WORD_MAX];
-    uint32_t chars[WORD_MAX];
-    size_t   end = i, n_letters = 0, n_stars = 0, n = 0;
-    while (end < r->n && (is_alnum(r, end) || is_one_of(r, end, "'*@$!-_.#%&+~^|")))
+    static const char masks[] = "*@$!-#%"; /* signs in the place of a letter */
+    char              pattern[WORD_MAX];
+    uint32_t          chars[WORD_MAX];
+    size_t            end = i, n_letters = 0, n_stars = 0, n_digits = 0, n = 0;
+    while (end < r->n && (is_alnum(r, end) || is_one_of(r, end, masks) || is_one_of(r, end, "'")))
         end++;
-    while (end > i && is_one_of(r, end - 1, ".!-_&'~^+|") &&
-           !(end - i > 2 && is_one_of(r, end - 2, "-_.") && r->cells[end - 1].c == r->cells[end - 2].c))
+    while (end > i && (is_one_of(r, end - 1, "!'") || (is_one_of(r, end - 1, "-") && !is_one_of(r, end - 2, "-"))))
         end--;
-    if (!r->list || end - i > WORD_MAX || end - i < 3)
+    if (!r->list || end < i + 3 || end - i > WORD_MAX)
         return 0;
     for (size_t k = i; k < end; k++) {
         if (r->cells[k].c == '\'')
@@ -239,13 +239,16 @@ static size_t read_masked(struct reading *r, size_t i) {
         chars[n]   = r->cells[k].c;
         pattern[n] = is_letter(r, k) && chars[n] < 0x80 ? (char)chars[n] : '*';
         n_letters += pattern[n] != '*';
+        n_digits += r->cells[k].kind == SOOTHE__CELL_DIGIT;
         n_stars += chars[n] == '*' || chars[n] == '#' || chars[n] == '%' || chars[n] == '@' || chars[n] == '$';
         n++;
     }
     if (n_letters == n || n_letters == 0)
         return 0;
     const char *listed = find_listed(r, chars, n);
-    if (!listed && (n_stars || (n > 3 && n_letters > 1)))
+    if (r->cells[i].c == '@' && is_one_of(r, end, "_"))
+        return 0; /* a mention */
+    if (!listed && n_digits == 0 && !is_one_of(r, i, "@-#!%") && (n_stars || (n > 3 && n_letters > 1)))
         listed = soothe__listed_masked(r->list, pattern, n);
     if (!listed)
         return 0;
@@ -297,6 +300,9 @@ static size_t read_split(struct reading *r, size_t i) {
     const char *listed = soothe__listed(r->list, word, n, false);
     if (!listed || (is_little_word(r, i, middle) && is_little_word(r, middle + 1, end)))
         return 0;
+    if (soothe__listed(r->list, word, middle - i, false) ||
+        soothe__listed(r->list, word + (middle - i), end - middle - 1, false))
+        return 0;                                              /* what is said is said by one of them */
     if (is_little_word(r, i, middle) && end - middle - 1 >= 3) /* "as sass" has its own second word */
         return 0;
     add_ascii(r, listed, n, i, end);

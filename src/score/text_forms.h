@@ -40,9 +40,10 @@ enum { SOOTHE__WORD_ADDRESS = 0xE001, SOOTHE__WORD_MENTION, SOOTHE__WORD_NUMBER 
 
 struct soothe__word {
     uint32_t first, n;   /* its characters in .chars                     */
-    uint32_t start, end; /* the bytes of the text that it stands for      */
-    bool     letters;    /* false: punctuation, or one of the words above */
-    bool     shouted;    /* two or more letters, all of them capitals     */
+    uint32_t start, end; /* the bytes of the text that it stands for; a character that
+                            unfolds to several words is in each of them */
+    bool letters;        /* false: punctuation, or one of the words above */
+    bool shouted;        /* two or more letters, all of them capitals     */
 };
 
 struct soothe__cell; /* one folded character with the bytes that it came from */
