@@ -224,10 +224,14 @@ static int run(struct choice *c, const char *path, const char *more) {
         status = soothe__score_stream(w->scorer, c->json != 0, &err);
     else if (!status)
         status = score_file(w, path ? path : "-", &err);
-    if (!status)
-        status = flush_batch(w, &err);
-    for (size_t i = 0; i < w->n; i++)
-        free(w->texts[i]);
+    if (w->n > 0) { /* also those before a bad row */
+        struct soothe_error      other;
+        const enum soothe_status last = flush_batch(w, &other);
+        if (!status && last) {
+            status = last;
+            err    = other;
+        }
+    }
     if (!status && !c->stream)
         fprintf(stderr, "%zu texts, %zu without a score, mean toxicity %.4f\n", w->n_all, w->n_null,
                 w->n_all > w->n_null ? w->sum / (double)(w->n_all - w->n_null) : 0.0);
