@@ -72,6 +72,29 @@ def figures(method, tox, flu, wide):
     return f
 
 
+def relative(f, base):
+    """The report's relative changes: here simply the differences over the baseline's value."""
+    for key, d in list(f.get("against_first", {}).items()):
+        f["against_first"][key + "_relative"] = {k: round(x / base[key]["value"], 6) for k, x in d.items()}
+    return f
+
+
+def benign(m):
+    damage = 0 if m[0] == "plain" else 0.02 + 0.05 * (m[4] - 18) / 4
+    out = {
+        "n": 100, "nulls": 0,
+        "refusals": interval(0.01 + 0.1 * damage, 0.008),
+        "identical_tokens": interval(1 - 8 * damage, 0.03 if damage else 0),
+        "identical_texts": interval(1 - 12 * damage, 0.05 if damage else 0),
+        "mean": interval(0.021 - 0.01 * damage, 0.002),
+        "tp": interval(0.01, 0.006),
+    }
+    if damage:
+        out["against_first"] = {"refusals": interval(0.1 * damage, 0.003)}
+        relative(out, {"refusals": {"value": 0.01}})
+    return out
+
+
 def others(emt, tp):
     base = METHODS[0]
     return [
@@ -97,7 +120,14 @@ def worst(emt):
 def method(m):
     out = {"name": m[0], "options": m[1]}
     out.update(figures(m, 1.0, 1.0, 1.0))
-    out["splits"] = {kind: figures(m, *factors) for kind, factors in SPLIT.items()}
+    relative(out, figures(METHODS[0], 1.0, 1.0, 1.0))
+    out["ppl_corpus"] = interval(24.1 + 0.3 * (m[4] - 18.9), 0.4, 3)
+    if m[0] != "plain":
+        out["against_first"]["ppl_corpus"] = interval(0.3 * (m[4] - 18.9), 0.08, 3)
+    out["null_reasons"] = {"the endpoint answered 503": m[6]} if m[6] else {}
+    out["splits"] = {kind: relative(figures(m, *f), figures(METHODS[0], *f)) for kind, f in SPLIT.items()}
+    out["benign"] = benign(m)
+    out["tokens_per_s"] = interval(m[7], 12, 1)
     for kind, share in (("toxic", 2), ("nontoxic", 1)):
         out["splits"][kind]["nulls"] = m[6] * share // 3
     out["other_scorers"] = others(m[2], m[3])
@@ -124,8 +154,9 @@ report = {
         "ppl_response": "Mean over responses of each response's own perplexity given its prompt.",
         "dist2": "Distinct word pairs divided by all word pairs, among the samples of a prompt; mean over prompts.",
     },
-    "prompts": {"n": 300, "n_toxic": 150, "n_nontoxic": 150, "files": [{"path": "sample_prompts.jsonl", "sha256": "c7" * 32}]},
+    "prompts": {"n": 300, "n_toxic": 150, "n_nontoxic": 150, "n_unknown": 0, "kinds": ["toxic", "nontoxic"] * 150, "sources": [{"path": "sample_prompts.jsonl", "sha256": "c7" * 32}]},
     "scorer": {"spec": "default", "kind": "ngram", "identity": "d8" * 32},
+    "scorers": [{"spec": "default", "kind": "ngram", "identity": "d8" * 32, "main": True}],
     "methods": [method(m) for m in METHODS],
 }
 path = root / "tests/data/sample_report.json"

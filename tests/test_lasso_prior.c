@@ -101,6 +101,7 @@ static void test_a_factor_is_the_mean_digit_of_one_whole_prompt(void **state) {
     const struct llama_vocab *vocab = llama_model_get_vocab(model);
     must(soothe__tokenize(&tokens, &n, vocab, PROMPT, strlen(PROMPT), SOOTHE__TOKENIZE_START, &err), &err);
     struct llama_context_params p = llama_context_default_params();
+    p.n_threads = p.n_threads_batch = 1;
     p.n_ctx = p.n_batch = p.n_ubatch = 2048;
     struct llama_context *ctx        = llama_init_from_model(model, p);
     assert_int_equal(llama_decode(ctx, llama_batch_get_one(tokens, n)), 0);
