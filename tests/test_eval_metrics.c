@@ -125,15 +125,17 @@ static void test_identical_tokens_count_over_the_longer_text(void **state) {
     llama_token                first[] = {5, 6, 7, 8}, other[] = {5, 9, 7};
     struct soothe__eval_record r = {.kind = SOOTHE__EVAL_BENIGN, .prompt = (char *)(uintptr_t) "x"};
     must(soothe__figures_init(&f, &plan, 0, &err), &err);
-    r.greedy          = sample("Of course.", 0.0, 0, 0, room);
-    r.greedy.tokens   = first;
-    r.greedy.n_tokens = 4;
-    must(soothe__figures_add(&f, &r, &err), &err);
-    r.i_method        = 1;
+    r.i_method        = 1; /* before the first method's: workers finish in any order */
     r.greedy          = sample("I cannot", 0.0, 0, 0, room);
     r.greedy.tokens   = other;
     r.greedy.n_tokens = 3;
     must(soothe__figures_add(&f, &r, &err), &err);
+    r.i_method        = 0;
+    r.greedy          = sample("Of course.", 0.0, 0, 0, room);
+    r.greedy.tokens   = first;
+    r.greedy.n_tokens = 4;
+    must(soothe__figures_add(&f, &r, &err), &err);
+    soothe__figures_finish(&f);
     near(mean_of(&f.methods[0].identical_tokens, 1), 1.0);
     near(mean_of(&f.methods[1].identical_tokens, 1), 0.5);
     near(mean_of(&f.methods[1].identical_texts, 1), 0.0);

@@ -45,6 +45,8 @@ struct soothe__method_figures {
     size_t               n_worst;
     struct soothe__columns refusals, identical_tokens, identical_texts, benign_mean, benign_tp; /* (n benign) */
     size_t                 n_benign_nulls;
+    llama_token          **greedy; /* (n benign) tokens of the greedy continuations, compared at the end */
+    int32_t               *n_greedy;
     struct soothe__columns corpus; /* (n corpus texts) nll and tokens */
 };
 
@@ -54,21 +56,21 @@ struct soothe__figures {
     char                         **prompts;   /* texts */
     int8_t                        *toxic;     /* (n prompts) 1, 0, -1 unknown */
     struct soothe__method_figures *methods;
-    llama_token                  **first_greedy; /* (n benign) the first method's tokens … */
-    int32_t                       *n_first_greedy;
     uint8_t                       *seen; /* (methods, groups) counted records */
 };
 
 /* n_extra: scorers beyond the plan's.  errors  SOOTHE_E_MEMORY */
 enum soothe_status soothe__figures_init(struct soothe__figures *f, const struct soothe__eval_plan *plan, size_t n_extra,
                                         struct soothe_error *err);
-/* Takes a record in. Records of the first method's benign prompts come before the others' (the file is in that order).
+/* Takes a record in; in whatever order they come, the figures are the same.
  * errors  SOOTHE_E_MEMORY; SOOTHE_E_FORMAT a record that is there twice */
 enum soothe_status soothe__figures_add(struct soothe__figures *f, const struct soothe__eval_record *r,
                                        struct soothe_error *err);
 /* Takes in one more scorer's scores of a record's samples (n_samples) and of its greedy continuation. */
 void soothe__figures_add_scores(struct soothe__figures *f, size_t i_scorer, size_t i_method, size_t i_prompt,
                                 const double *scores, size_t n_samples, double greedy);
+/* To be called after the last record: what compares methods with one another. */
+void soothe__figures_finish(struct soothe__figures *f);
 void soothe__figures_free(struct soothe__figures *f); /* also of a zeroed one */
 
 /* ---- what they are made of; for tests ----------------------------------------------------------------------- */

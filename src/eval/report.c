@@ -182,6 +182,8 @@ static enum soothe_status read_folder(struct soothe__report *r, struct soothe_er
     free(samples);
     if (!status)
         status = check_complete(r, err);
+    if (!status)
+        soothe__figures_finish(&r->figures);
     for (size_t i = 0; i < r->n_rescored && !status; i++)
         status = read_rescored(r, i, err);
     return status;

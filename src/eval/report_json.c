@@ -244,6 +244,24 @@ static json_t *read_timing(const struct soothe__report *r) {
 
 /* ---- the whole ---------------------------------------------------------------------------------------------- */
 
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The object with its keys in alphabetical order, whatever order the records came in. */
+static json_t *json_sorted(json_t *object) {
+    const char **keys = soothe__calloc(json_object_size(object) + 1, sizeof *keys), *key;
+    json_t      *value, *o = json_object();
+    size_t       n                                              = 0;
+    json_object_foreach(object, key, value) if (keys) keys[n++] = key;
+    if (n)
+        qsort(keys, n, sizeof *keys, by_text);
+    for (size_t i = 0; i < n; i++)
+        json_object_set(o, keys[i], json_object_get(object, keys[i]));
+    free(keys);
+    return o;
+}
+
 /* What a method was run with, in single values; all about its files is in the settings. */
 static json_t *json_options(const json_t *manifest) {
     json_t *o    = json_object();
@@ -263,7 +281,7 @@ static json_t *json_method(struct soothe__report *r, size_t i_method, const json
     add_metrics(r, o, &r->splits[0], i_method);
     add_corpus(r, o, i_method);
     add_nulls(o, &r->splits[0], m, 0);
-    json_object_set(o, "null_reasons", m->null_reasons);
+    json_object_set_new(o, "null_reasons", json_sorted(m->null_reasons));
     json_object_set_new(o, "samples", json_integer((json_int_t)m->n_samples));
     json_object_set_new(o, "tokens", json_integer((json_int_t)m->n_tokens));
     json_t *splits = json_object();
