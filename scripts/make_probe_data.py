@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Labelled texts for probes and the harmoniser, as JSON lines {"text", "label", "source"}.
+
+    make_probe_data.py SETS OUT [ROWS]
+
+SETS is a folder with the data sets as their own projects publish them (toxigen/, implicit_hate_safenlp/, hatecheck/,
+davidson/). OUT gets one file a set; toxigen, implicit_hate and davidson hold at most ROWS texts (4000), those whose
+SHA-256 comes first, so that the same texts come out in the same order on every machine.
+"""
+import csv
+import hashlib
+import json
+import lzma
+import pathlib
+import sys
+
+
+def lines(path):
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def toxigen(sets):
+    for row in lines(sets / "toxigen/annotated_safenlp.jsonl.xz"):
+        yield row["text"], row["label"] == "hate"
+
+
+def implicit_hate(sets):
+    for row in lines(sets / "implicit_hate_safenlp/implicit_hate.jsonl.xz"):
+        yield row["text"], row["label"] == "hate"
+
+
+def davidson(sets):
+    with lzma.open(sets / "davidson/labeled_data.csv.xz", "rt", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield row["tweet"], row["class"] != "2"
+
+
+def hatecheck(sets):
+    with open(sets / "hatecheck/test_suite_cases.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield row["test_case"], row["label_gold"] == "hateful"
+
+
+def main():
+    sets, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    n_rows = int(sys.argv[3]) if len(sys.argv) > 3 else 4000
+    out.mkdir(parents=True, exist_ok=True)
+    for read, limit in ((toxigen, n_rows), (implicit_hate, n_rows), (davidson, n_rows), (hatecheck, None)):
+        texts = {}
+        for text, label in read(sets):
+            text = " ".join(text.split())
+            if text:
+                texts.setdefault(text, int(label))
+        order = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest()[4:])[:limit]
+        with open(out / f"{read.__name__}.jsonl", "w", encoding="utf-8") as file:
+            for text in order:
+                json.dump({"text": text, "label": texts[text], "source": read.__name__}, file, ensure_ascii=False)
+                file.write("\n")
+        print(f"{read.__name__}: {len(order)} of {len(texts)} texts, {sum(texts[t] for t in order)} toxic")
+
+
+main()
