@@ -30,6 +30,7 @@ check() {
     need libarchive-dev header archive.h
     need libjansson-dev header jansson.h
     need libpopt-dev header popt.h
+    need libcsv-dev header csv.h
     need libcmocka-dev pkg-config --exists cmocka
     need libdnnl-dev header dnnl.h
 }

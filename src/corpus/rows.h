@@ -3,8 +3,8 @@
  * file or, with path "-", from standard input.
  *
  * The format is that of the file's name (.csv, .tsv, .jsonl, .json, before .xz and the like); without such an end
- * the first byte decides: '{' is JSON lines, anything else CSV. CSV and TSV: the first row names the columns; quotes
- * as in RFC 4180, so that a field may hold line ends. JSON lines: any objects; an empty line is passed over. */
+ * the first byte decides: '{' is JSON lines, anything else CSV. The first row of CSV and TSV names the columns;
+ * CSV quotes as in RFC 4180, so that a field may hold line ends; TSV has no quotes. Empty lines are passed over. */
 #ifndef SOOTHE_ROWS_H
 #define SOOTHE_ROWS_H
 

@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "score/scorer.h"
+
 static bool write_texts(FILE *out, const char *const *texts, size_t n) {
     bool ok = true;
     for (size_t i = 0; i < n && ok; i++) {
@@ -88,3 +90,46 @@ enum soothe_status soothe__score_by_command(const char *command, const char *con
         fclose(out);
     return status;
 }
+
+/* ---- the kind "command:COMMAND" --------------------------------------------------------------------------- */
+
+static const char PREFIX[] = "command:";
+
+static bool takes(const char *spec, const char *general_type) {
+    (void)general_type;
+    return strncmp(spec, PREFIX, sizeof PREFIX - 1) == 0;
+}
+
+/* Known by its words alone: what a program on disk does behind them cannot be seen from here. */
+static enum soothe_status open_command(void **self, char identity[65], const char *spec,
+                                       const struct soothe__scorer_options *options, struct soothe_error *err) {
+    (void)options;
+    *self                       = soothe__strdup(spec + sizeof PREFIX - 1);
+    struct soothe__sha256 *hash = soothe__sha256_new();
+    if (*self && hash)
+        soothe__sha256_add(hash, spec, strlen(spec));
+    if (hash)
+        soothe__sha256_finish(hash, identity);
+    if (*self && hash)
+        return SOOTHE_OK;
+    free(*self);
+    *self = NULL;
+    return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening scorer %s", spec);
+}
+
+static enum soothe_status score_texts(void *self, const char *const *texts, size_t n, struct soothe__score *scores,
+                                      struct soothe_error *err) {
+    double *values = soothe__calloc(n + 1, sizeof *values);
+    if (!values)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu scores", n);
+    const enum soothe_status status = soothe__score_by_command(self, texts, n, values, err);
+    for (size_t i = 0; !status && i < n; i++)
+        scores[i] = isnan(values[i]) ? soothe__no_score("the command said null")
+                                     : (struct soothe__score){.toxicity = values[i]};
+    free(values);
+    return status;
+}
+
+extern const struct soothe__scorer_kind soothe__scorer_command;
+const struct soothe__scorer_kind        soothe__scorer_command = {
+           .name = "command", .takes = takes, .open = open_command, .score = score_texts, .close = free};

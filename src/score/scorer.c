@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The table of scorers: which kind a SPEC names, and what every kind owes its caller. */
+#include "score/scorer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+
+extern const struct soothe__scorer_kind soothe__scorer_lexicon, soothe__scorer_command;
+
+/* In the order of asking; a new kind is one line here. */
+static const struct soothe__scorer_kind *const KINDS[] = {
+    &soothe__scorer_lexicon,
+    &soothe__scorer_command,
+};
+enum { N_KINDS = sizeof KINDS / sizeof *KINDS };
+
+struct soothe__scorer {
+    const struct soothe__scorer_kind *kind;
+    void                             *self;
+    char                             *spec;
+    char                              identity[65];
+};
+
+struct soothe__score soothe__no_score(const char *format, ...) {
+    struct soothe__score s = {.toxicity = NAN};
+    va_list              list;
+    va_start(list, format);
+    const int n = vsnprintf(s.why, sizeof s.why, format, list);
+    va_end(list);
+    size_t size = n < 0 ? 0 : strlen(s.why);
+    while (size > 0 && !soothe__utf8_valid(s.why, size))
+        s.why[--size] = '\0';
+    if (size == 0)
+        snprintf(s.why, sizeof s.why, "no reason was given");
+    return s;
+}
+
+/* The general.type of the GGUF file that spec names, NULL if it names none. */
+static enum soothe_status type_of_file(char **type, const char *spec, struct soothe_error *err) {
+    struct soothe__gguf g;
+    *type          = NULL;
+    const size_t n = strlen(spec);
+    if (n < 5 || strcmp(spec + n - 5, ".gguf") != 0 || strchr(spec, ':'))
+        return SOOTHE_OK;
+    enum soothe_status status = soothe__gguf_open(&g, spec, err);
+    if (status)
+        return status;
+    const char *found = soothe__gguf_find_string(&g, "general.type");
+    *type             = soothe__strdup(found ? found : "model");
+    soothe__gguf_close(&g);
+    return *type ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening scorer %s", spec);
+}
+
+static enum soothe_status find_kind(const struct soothe__scorer_kind **kind, const char *spec,
+                                    struct soothe_error *err) {
+    char              *type;
+    enum soothe_status status = type_of_file(&type, spec, err);
+    *kind                     = NULL;
+    for (size_t i = 0; !status && i < N_KINDS && !*kind; i++)
+        if (KINDS[i]->takes(spec, type))
+            *kind = KINDS[i];
+    if (!status && !*kind && type)
+        status =
+            soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s is a GGUF file of type \"%s\", which is no scorer", spec, type);
+    else if (!status && !*kind)
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT,
+                              "there is no scorer \"%s\": say default, lexicon, a scorer's FILE.gguf, command:COMMAND "
+                              "or the address of an endpoint (http://…)",
+                              spec);
+    free(type);
+    return status;
+}
+
+enum soothe_status soothe__scorer_open(struct soothe__scorer **out, const char *spec,
+                                       const struct soothe__scorer_options *options, struct soothe_error *err) {
+    static const struct soothe__scorer_options DEFAULTS = {.model_path = NULL};
+    *out                                                = NULL;
+    struct soothe__scorer *s                            = soothe__calloc(1, sizeof *s);
+    char                  *copy                         = soothe__strdup(spec);
+    if (!s || !copy) {
+        free(s);
+        free(copy);
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening scorer %s", spec);
+    }
+    s->spec                   = copy;
+    enum soothe_status status = find_kind(&s->kind, spec, err);
+    if (!status)
+        status = s->kind->open(&s->self, s->identity, spec, options ? options : &DEFAULTS, err);
+    if (status)
+        soothe__scorer_close(s);
+    else
+        *out = s;
+    return status;
+}
+
+void soothe__scorer_close(struct soothe__scorer *s) {
+    if (!s)
+        return;
+    if (s->self)
+        s->kind->close(s->self);
+    free(s->spec);
+    free(s);
+}
+
+enum soothe_status soothe__scorer_score(struct soothe__scorer *s, const char *const *texts, size_t n,
+                                        struct soothe__score *scores, struct soothe_error *err) {
+    for (size_t i = 0; i < n; i++)
+        scores[i] = soothe__no_score("the scorer left the text out");
+    enum soothe_status status = s->kind->score(s->self, texts, n, scores, err);
+    for (size_t i = 0; !status && i < n; i++)
+        if (!isnan(scores[i].toxicity) && !(scores[i].toxicity >= 0 && scores[i].toxicity <= 1))
+            scores[i] = soothe__no_score("the score %g is outside 0 to 1", scores[i].toxicity);
+    return status;
+}
+
+const char *soothe__scorer_spec(const struct soothe__scorer *s) {
+    return s->spec;
+}
+const char *soothe__scorer_kind(const struct soothe__scorer *s) {
+    return s->kind->name;
+}
+const char *soothe__scorer_identity(const struct soothe__scorer *s) {
+    return s->identity;
+}
+void *soothe__scorer_self(struct soothe__scorer *s) {
+    return s->self;
+}
