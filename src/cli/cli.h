@@ -31,6 +31,10 @@ extern const struct soothe__command soothe__command_calibrator_train; /* a subco
 int                                 soothe__cmd_calibrator_train(int argc, const char **argv);
 extern const struct soothe__command soothe__command_ppl;
 int                                 soothe__cmd_ppl(int argc, const char **argv);
+extern const struct soothe__command soothe__command_probe;
+int                                 soothe__cmd_probe(int argc, const char **argv);
+extern const struct soothe__command soothe__command_polar;
+int                                 soothe__cmd_polar(int argc, const char **argv);
 
 /* ---- options.c ---------------------------------------------------------------------------------- */
 

@@ -15,6 +15,7 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_demo,
     &soothe__command_calibrator,
     &soothe__command_ppl,
+    &soothe__command_probe,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 
