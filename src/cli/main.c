@@ -16,6 +16,7 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_calibrator,
     &soothe__command_ppl,
     &soothe__command_probe,
+    &soothe__command_polar,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 

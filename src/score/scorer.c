@@ -9,11 +9,14 @@
 #include "engine/engine.h"
 
 extern const struct soothe__scorer_kind soothe__scorer_lexicon, soothe__scorer_command;
+extern const struct soothe__scorer_kind soothe__scorer_probe, soothe__scorer_polar;
 
 /* In the order of asking; a new kind is one line here. */
 static const struct soothe__scorer_kind *const KINDS[] = {
     &soothe__scorer_lexicon,
     &soothe__scorer_command,
+    &soothe__scorer_probe,
+    &soothe__scorer_polar,
 };
 enum { N_KINDS = sizeof KINDS / sizeof *KINDS };
 
