@@ -5,8 +5,8 @@
     make_probe_data.py SETS OUT [ROWS]
 
 SETS is a folder with the data sets as their own projects publish them (toxigen/, implicit_hate_safenlp/, hatecheck/,
-davidson/). OUT gets one file a set; toxigen, implicit_hate and davidson hold at most ROWS texts (4000), those whose
-SHA-256 comes first, so that the same texts come out in the same order on every machine.
+davidson/). OUT gets one file a set; toxigen and implicit_hate hold at most ROWS texts (4000), davidson half as many: those
+whose SHA-256 comes first, so that the same texts come out in the same order on every machine.
 """
 import csv
 import hashlib
@@ -48,7 +48,7 @@ def main():
     sets, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     n_rows = int(sys.argv[3]) if len(sys.argv) > 3 else 4000
     out.mkdir(parents=True, exist_ok=True)
-    for read, limit in ((toxigen, n_rows), (implicit_hate, n_rows), (davidson, n_rows), (hatecheck, None)):
+    for read, limit in ((toxigen, n_rows), (implicit_hate, n_rows), (davidson, n_rows // 2), (hatecheck, None)):
         texts = {}
         for text, label in read(sets):
             text = " ".join(text.split())
