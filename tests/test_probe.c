@@ -106,7 +106,7 @@ static void test_logistic_regression_agrees_with_scikit_learn(void **state) {
     unsigned char       y[N];
     double              w[D] = {0}, b = 0;
     make_table(x, y);
-    must(soothe__logistic_fit(x, y, N, D, 0.05, w, &b, &err), &err);
+    must(soothe__probe_logistic_fit(x, y, N, D, 0.05, w, &b, &err), &err);
     for (int j = 0; j < D; j++)
         assert_near(w[j], WANTED[j], 2e-3); /* states of 5000 +- 100 in f32 */
     assert_near(b, WANTED[D], 2e-3);
@@ -120,11 +120,11 @@ static void test_platt_agrees_with_scipy(void **state) {
     make_table(x, y);
     for (int i = 0; i < N; i++)
         scores[i] = (double)x[i * D];
-    soothe__platt_fit(scores, y, N, &slope, &offset);
+    soothe__probe_platt_fit(scores, y, N, &slope, &offset);
     assert_near(slope, 1.24132898, 1e-5);
     assert_near(offset, -0.858755242, 1e-5);
     memset(y, 0, sizeof y); /* one class: nothing to learn */
-    soothe__platt_fit(scores, y, N, &slope, &offset);
+    soothe__probe_platt_fit(scores, y, N, &slope, &offset);
     assert_true(slope == 1 && offset == 0);
 }
 
@@ -338,7 +338,7 @@ static void write_data(void) {
 }
 
 static struct soothe__probe *train(enum soothe__probe_kind kind, enum soothe__pool pool,
-                                   struct soothe__labelled_texts *texts, struct llama_model *model) {
+                                   struct soothe__probe_texts *texts, struct llama_model *model) {
     struct soothe__probe_report  r;
     struct soothe__probe        *probe;
     struct soothe__probe_options o = {.kind = kind, .pool = pool, .n_threads = 1};
@@ -357,28 +357,28 @@ static struct soothe__probe *train(enum soothe__probe_kind kind, enum soothe__po
 
 static void test_a_probe_learns_what_a_state_shows(void **state) {
     (void)state;
-    struct llama_model           *model;
-    struct soothe__labelled_texts texts = {.n = 0};
+    struct llama_model        *model;
+    struct soothe__probe_texts texts = {.n = 0};
     write_data();
     must(soothe__target_load(&model, MODEL, 0, &err), &err);
-    must(soothe__labelled_texts_read(&texts, DATA, true, false, &err), &err);
+    must(soothe__probe_texts_read(&texts, DATA, true, false, &err), &err);
     assert_int_equal(texts.n_sources, 2);
     for (int kind = 0; kind < 2; kind++)
         for (int pool = 0; pool < 2; pool++)
             soothe__probe_free(
                 train((enum soothe__probe_kind)kind, pool ? SOOTHE__POOL_MEAN : SOOTHE__POOL_LAST, &texts, model));
-    soothe__labelled_texts_free(&texts);
+    soothe__probe_texts_free(&texts);
     llama_model_free(model);
 }
 
 static void write_probe(struct llama_model *model) {
-    struct soothe__labelled_texts texts = {.n = 0};
+    struct soothe__probe_texts texts = {.n = 0};
     write_data();
-    must(soothe__labelled_texts_read(&texts, DATA, true, false, &err), &err);
+    must(soothe__probe_texts_read(&texts, DATA, true, false, &err), &err);
     struct soothe__probe *p = train(SOOTHE__PROBE_LDA, SOOTHE__POOL_LAST, &texts, model);
     must(soothe__probe_write(PROBE, p, NULL, 0, &err), &err);
     soothe__probe_free(p);
-    soothe__labelled_texts_free(&texts);
+    soothe__probe_texts_free(&texts);
 }
 
 static void test_a_probe_file_belongs_to_its_model(void **state) {

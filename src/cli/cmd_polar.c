@@ -66,7 +66,7 @@ struct choice {
 };
 
 struct work {
-    struct soothe__labelled_texts texts;
+    struct soothe__probe_texts    texts;
     struct soothe__polar          polar;
     struct soothe__polar_options  options;
     struct soothe__scorer_options scorer_options;
@@ -141,7 +141,7 @@ static int check_choice(struct work *w, const struct choice *c, const char *comm
 static enum soothe_status load(struct work *w, const struct choice *c, bool need_labels, struct soothe_error *err) {
     enum soothe_status status = SOOTHE_OK;
     for (char **path = c->data; *path && !status; path++)
-        status = soothe__labelled_texts_read(&w->texts, *path, need_labels, c->skip_bad != 0, err);
+        status = soothe__probe_texts_read(&w->texts, *path, need_labels, c->skip_bad != 0, err);
     if (!status && w->texts.n_bad)
         fprintf(stderr, "soothe: %zu bad rows left out\n", w->texts.n_bad);
     if (!status && c->model)
@@ -194,7 +194,7 @@ static enum soothe_status ask(struct work *w, unsigned part_mask, struct soothe_
 
 static void release(struct work *w) {
     soothe__polar_free(&w->polar);
-    soothe__labelled_texts_free(&w->texts);
+    soothe__probe_texts_free(&w->texts);
     free(w->model_path);
     free(w->list);
     free(w->i_items);
@@ -333,7 +333,7 @@ struct row { /* figures of one scorer, or of the combination */
 static void figures_of(const struct work *w, const double *scores, size_t stride, size_t i_source, double *room,
                        unsigned char *labels, struct row *row) {
     for (size_t i = 0; i < w->n; i++) {
-        const struct soothe__labelled_text *item = &w->texts.items[w->i_items[i]];
+        const struct soothe__probe_text *item = &w->texts.items[w->i_items[i]];
         if ((i_source != w->texts.n_sources && item->i_source != i_source) || isnan(scores[i * stride]))
             continue;
         room[row->n]     = scores[i * stride];

@@ -56,12 +56,12 @@ struct choice {
 };
 
 struct work {
-    struct soothe__labelled_texts texts;
-    char                         *model_path;
-    struct llama_model           *model;
-    int32_t                       layers[LAYERS_MAX];
-    struct soothe__probe_options  options;
-    struct soothe__probe         *probe;
+    struct soothe__probe_texts   texts;
+    char                        *model_path;
+    struct llama_model          *model;
+    int32_t                      layers[LAYERS_MAX];
+    struct soothe__probe_options options;
+    struct soothe__probe        *probe;
 };
 
 /* ---- reading what was asked for ------------------------------------------------------------------------ */
@@ -107,7 +107,7 @@ static int check_choice(struct work *w, const struct choice *c, const char *comm
 static enum soothe_status load(struct work *w, const struct choice *c, struct soothe_error *err) {
     enum soothe_status status = SOOTHE_OK;
     for (char **path = c->data; *path && !status; path++)
-        status = soothe__labelled_texts_read(&w->texts, *path, true, c->skip_bad != 0, err);
+        status = soothe__probe_texts_read(&w->texts, *path, true, c->skip_bad != 0, err);
     if (!status && w->texts.n_bad)
         fprintf(stderr, "soothe: %zu bad rows left out\n", w->texts.n_bad);
     if (!status)
@@ -122,7 +122,7 @@ static enum soothe_status load(struct work *w, const struct choice *c, struct so
 static void release(struct work *w) {
     soothe__probe_free(w->probe);
     llama_model_free(w->model);
-    soothe__labelled_texts_free(&w->texts);
+    soothe__probe_texts_free(&w->texts);
     free(w->model_path);
 }
 

@@ -10,7 +10,7 @@
 #ifndef SOOTHE_POLAR_H
 #define SOOTHE_POLAR_H
 
-#include "score/labelled_texts.h"
+#include "score/probe_texts.h"
 #include "score/layer_states.h"
 #include "score/scorer.h"
 

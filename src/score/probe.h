@@ -12,7 +12,7 @@
 #define SOOTHE_PROBE_H
 
 #include "engine/engine.h"
-#include "score/labelled_texts.h"
+#include "score/probe_texts.h"
 #include "score/layer_states.h"
 
 enum soothe__pool { SOOTHE__POOL_LAST, SOOTHE__POOL_MEAN, SOOTHE__POOL_TOKEN };
@@ -80,9 +80,9 @@ struct soothe__probe_figures {
  * figures  (n_probes, n_sources + 1); the last of each row: auc is the mean over the sources that have both classes
  * model    of every probe */
 enum soothe_status soothe__probe_test(struct llama_model *model, struct soothe__probe *const *probes, size_t n_probes,
-                                      const struct soothe__labelled_texts *texts, unsigned part_mask,
-                                      int32_t n_tokens_max, int32_t n_threads, bool show_progress,
-                                      struct soothe__probe_figures *figures, struct soothe_error *err);
+                                      const struct soothe__probe_texts *texts, unsigned part_mask, int32_t n_tokens_max,
+                                      int32_t n_threads, bool show_progress, struct soothe__probe_figures *figures,
+                                      struct soothe_error *err);
 
 /* Texts tokenised for reading: those of the parts in part_mask, cut to n_tokens_max tokens. */
 struct soothe__token_list {
@@ -92,13 +92,13 @@ struct soothe__token_list {
     int64_t                    n_tokens;
 };
 enum soothe_status soothe__token_list_make(struct soothe__token_list *list, const struct llama_model *model,
-                                           const struct soothe__labelled_texts *texts, unsigned part_mask,
+                                           const struct soothe__probe_texts *texts, unsigned part_mask,
                                            int32_t n_tokens_max, struct soothe_error *err);
 void               soothe__token_list_free(struct soothe__token_list *list);
 
 /* Mean over the sources of the areas under the ROC curve, so that no source's base rate helps. scores, i_items (n). */
 double soothe__auc_by_source(const double *scores, const uint32_t *i_items, size_t n,
-                             const struct soothe__labelled_texts *texts);
+                             const struct soothe__probe_texts *texts);
 
 /* ---- training: probe_train.c ---------------------------------------------------------------------------------------
  */
@@ -133,7 +133,7 @@ struct soothe__probe_report {
  * errors   SOOTHE_E_ARGUMENT not both classes among the training texts; those of reading states */
 enum soothe_status soothe__probe_train(struct soothe__probe **probe, struct soothe__probe_report *report,
                                        struct llama_model *model, const char *model_path,
-                                       const struct soothe__labelled_texts *texts,
+                                       const struct soothe__probe_texts   *texts,
                                        const struct soothe__probe_options *options, struct soothe_error *err);
 void               soothe__probe_report_free(struct soothe__probe_report *report);
 

@@ -178,8 +178,8 @@ static void minimise(struct lbfgs *o, const struct problem *p) {
     }
 }
 
-enum soothe_status soothe__logistic_fit(const float *states, const unsigned char *labels, size_t n, int32_t d,
-                                        double l2, double *w, double *b, struct soothe_error *err) {
+enum soothe_status soothe__probe_logistic_fit(const float *states, const unsigned char *labels, size_t n, int32_t d,
+                                              double l2, double *w, double *b, struct soothe_error *err) {
     struct problem p     = {.states = states, .labels = labels, .n = n, .d = (size_t)d, .l2 = l2};
     struct lbfgs   o     = {.n = 0};
     size_t         n_one = 0;
@@ -213,7 +213,8 @@ enum soothe_status soothe__logistic_fit(const float *states, const unsigned char
 
 /* ---- Platt ------------------------------------------------------------------------------------------------------- */
 
-void soothe__platt_fit(const double *scores, const unsigned char *labels, size_t n, double *slope, double *offset) {
+void soothe__probe_platt_fit(const double *scores, const unsigned char *labels, size_t n, double *slope,
+                             double *offset) {
     double n_one = 0, mean = 0, square = 0;
     *slope  = 1;
     *offset = 0;

@@ -37,7 +37,7 @@ static enum soothe_status add_tokens(struct soothe__token_list *list, const stru
 }
 
 enum soothe_status soothe__token_list_make(struct soothe__token_list *list, const struct llama_model *model,
-                                           const struct soothe__labelled_texts *texts, unsigned part_mask,
+                                           const struct soothe__probe_texts *texts, unsigned part_mask,
                                            int32_t n_tokens_max, struct soothe_error *err) {
     const struct llama_vocab *vocab = llama_model_get_vocab(model);
     *list                           = (struct soothe__token_list){.n = 0};
@@ -72,10 +72,10 @@ struct column {
 };
 
 static void gather(struct column *c, const double *scores, size_t stride, const uint32_t *i_items, size_t n,
-                   const struct soothe__labelled_texts *texts, size_t i_source) {
+                   const struct soothe__probe_texts *texts, size_t i_source) {
     c->n = c->n_toxic = 0;
     for (size_t i = 0; i < n; i++) {
-        const struct soothe__labelled_text *item = &texts->items[i_items[i]];
+        const struct soothe__probe_text *item = &texts->items[i_items[i]];
         if ((i_source != texts->n_sources && item->i_source != i_source) || item->label == SOOTHE__LABEL_NONE)
             continue;
         c->scores[c->n]   = scores[i * stride];
@@ -96,7 +96,7 @@ static void column_free(struct column *c) {
 }
 
 double soothe__auc_by_source(const double *scores, const uint32_t *i_items, size_t n,
-                             const struct soothe__labelled_texts *texts) {
+                             const struct soothe__probe_texts *texts) {
     struct column c     = {NULL, NULL, 0, 0};
     double        sum   = 0;
     size_t        n_auc = 0;
@@ -137,7 +137,7 @@ static enum soothe_status take(void *user, size_t i, const float *const *states,
 }
 
 static void figures_of(struct soothe__probe_figures *f, const double *logits, struct column *c,
-                       const struct soothe__token_list *list, const struct soothe__labelled_texts *texts,
+                       const struct soothe__token_list *list, const struct soothe__probe_texts *texts,
                        size_t i_source) {
     for (int k = 0; k < SOOTHE__N_PREFIXES; k++) {
         gather(c, logits + k, SOOTHE__N_PREFIXES, list->i_items, list->n, texts, i_source);
@@ -185,9 +185,9 @@ static enum soothe_status read_all(struct pass *p, struct llama_model *model, in
 }
 
 enum soothe_status soothe__probe_test(struct llama_model *model, struct soothe__probe *const *probes, size_t n_probes,
-                                      const struct soothe__labelled_texts *texts, unsigned part_mask,
-                                      int32_t n_tokens_max, int32_t n_threads, bool show_progress,
-                                      struct soothe__probe_figures *figures, struct soothe_error *err) {
+                                      const struct soothe__probe_texts *texts, unsigned part_mask, int32_t n_tokens_max,
+                                      int32_t n_threads, bool show_progress, struct soothe__probe_figures *figures,
+                                      struct soothe_error *err) {
     struct soothe__token_list list;
     struct column             c      = {NULL, NULL, 0, 0};
     enum soothe_status        status = soothe__token_list_make(&list, model, texts, part_mask, n_tokens_max, err);

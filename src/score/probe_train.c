@@ -30,20 +30,20 @@ struct layer {
 };
 
 struct trainer {
-    const struct soothe__probe_options  *o;
-    const struct soothe__labelled_texts *texts;
-    struct soothe__token_list            list;
-    struct layer                        *layers;
-    size_t                               n_layers, n_done;
-    int32_t                              d;
-    float                               *pooled;       /* (d) */
-    unsigned char                       *train_labels; /* of the rows of train, the same in every layer */
-    size_t                               n_train_labels, labels_capacity;
-    uint32_t                            *validation_items;
-    unsigned char                       *validation_labels;
-    size_t                               n_validation, n_train;
-    struct soothe__rng                   rng;
-    struct soothe__progress              progress;
+    const struct soothe__probe_options *o;
+    const struct soothe__probe_texts   *texts;
+    struct soothe__token_list           list;
+    struct layer                       *layers;
+    size_t                              n_layers, n_done;
+    int32_t                             d;
+    float                              *pooled;       /* (d) */
+    unsigned char                      *train_labels; /* of the rows of train, the same in every layer */
+    size_t                              n_train_labels, labels_capacity;
+    uint32_t                           *validation_items;
+    unsigned char                      *validation_labels;
+    size_t                              n_validation, n_train;
+    struct soothe__rng                  rng;
+    struct soothe__progress             progress;
 };
 
 /* ---- the pass --------------------------------------------------------------------------------------------- */
@@ -112,10 +112,10 @@ static enum soothe_status learn_tokens(struct trainer *t, const float *const *st
 
 static enum soothe_status take(void *user, size_t i, const float *const *states, int32_t n_tokens,
                                struct soothe_error *err) {
-    struct trainer                     *t      = user;
-    const uint32_t                      i_item = t->list.i_items[i];
-    const struct soothe__labelled_text *item   = &t->texts->items[i_item];
-    enum soothe_status                  status = SOOTHE_OK;
+    struct trainer                  *t      = user;
+    const uint32_t                   i_item = t->list.i_items[i];
+    const struct soothe__probe_text *item   = &t->texts->items[i_item];
+    enum soothe_status               status = SOOTHE_OK;
     if (t->o->show_progress && ++t->n_done % 64 == 0)
         soothe__progress_update(&t->progress, (double)t->n_done / (double)t->list.n, "reading states");
     if (item->label == SOOTHE__LABEL_NONE)
@@ -159,7 +159,7 @@ static enum soothe_status fit_once(struct trainer *t, struct layer *l, double pe
                                    struct soothe_error *err) {
     return t->o->kind == SOOTHE__PROBE_LDA
                ? soothe__lda_fit(&l->scatter, penalty, w, b, err)
-               : soothe__logistic_fit(l->train.data, t->train_labels, l->train.n, t->d, penalty, w, b, err);
+               : soothe__probe_logistic_fit(l->train.data, t->train_labels, l->train.n, t->d, penalty, w, b, err);
 }
 
 static void score_validation(const struct trainer *t, const struct layer *l, const double *w, double b,
@@ -200,7 +200,7 @@ static enum soothe_status fit_layer(struct trainer *t, struct layer *l, struct s
     if (status)
         goto done;
     score_validation(t, l, best, best_b, scores);
-    soothe__platt_fit(scores, t->validation_labels, t->n_validation, &slope, &offset);
+    soothe__probe_platt_fit(scores, t->validation_labels, t->n_validation, &slope, &offset);
     for (size_t j = 0; j < d; j++)
         l->probe->weight[j] = (float)(best[j] * slope);
     l->probe->bias = (double)(float)(best_b * slope + offset);
@@ -310,7 +310,7 @@ static enum soothe_status name_model(struct soothe__probe *p, const char *model_
 
 enum soothe_status soothe__probe_train(struct soothe__probe **probe, struct soothe__probe_report *report,
                                        struct llama_model *model, const char *model_path,
-                                       const struct soothe__labelled_texts *texts,
+                                       const struct soothe__probe_texts   *texts,
                                        const struct soothe__probe_options *options, struct soothe_error *err) {
     const int32_t  n_tokens_max = options->n_tokens_max > 0 ? options->n_tokens_max : TOKENS_DEFAULT;
     const unsigned parts        = 1u << SOOTHE__PART_TRAIN | 1u << SOOTHE__PART_VALIDATION;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Texts with labels, and their split by hash. */
-#include "score/labelled_texts.h"
+#include "score/probe_texts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +17,11 @@ enum soothe__part soothe__part_of_text(const char *text) {
     return rem < 2 ? SOOTHE__PART_HELD_OUT : rem == 2 ? SOOTHE__PART_VALIDATION : SOOTHE__PART_TRAIN;
 }
 
-static enum soothe_status out_of_memory(const struct soothe__labelled_texts *t, struct soothe_error *err) {
+static enum soothe_status out_of_memory(const struct soothe__probe_texts *t, struct soothe_error *err) {
     return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu texts", t->n + 1);
 }
 
-static enum soothe_status find_source(struct soothe__labelled_texts *t, const char *name, uint32_t *i,
+static enum soothe_status find_source(struct soothe__probe_texts *t, const char *name, uint32_t *i,
                                       struct soothe_error *err) {
     for (*i = 0; *i < t->n_sources; ++*i)
         if (strcmp(t->sources[*i], name) == 0)
@@ -38,15 +38,15 @@ static enum soothe_status find_source(struct soothe__labelled_texts *t, const ch
     return SOOTHE_OK;
 }
 
-static enum soothe_status add(struct soothe__labelled_texts *t, const char *text, unsigned char label,
-                              const char *source, struct soothe_error *err) {
-    struct soothe__labelled_text item   = {.label = label, .part = soothe__part_of_text(text)};
-    enum soothe_status           status = find_source(t, source, &item.i_source, err);
+static enum soothe_status add(struct soothe__probe_texts *t, const char *text, unsigned char label, const char *source,
+                              struct soothe_error *err) {
+    struct soothe__probe_text item   = {.label = label, .part = soothe__part_of_text(text)};
+    enum soothe_status        status = find_source(t, source, &item.i_source, err);
     if (status)
         return status;
     if (t->n == t->capacity) {
-        const size_t                  capacity = t->capacity ? 2 * t->capacity : 1024;
-        struct soothe__labelled_text *items    = soothe__realloc(t->items, capacity, sizeof *items);
+        const size_t               capacity = t->capacity ? 2 * t->capacity : 1024;
+        struct soothe__probe_text *items    = soothe__realloc(t->items, capacity, sizeof *items);
         if (!items)
             return out_of_memory(t, err);
         t->items    = items;
@@ -59,7 +59,7 @@ static enum soothe_status add(struct soothe__labelled_texts *t, const char *text
     return SOOTHE_OK;
 }
 
-static enum soothe_status add_row(struct soothe__labelled_texts *t, struct soothe__rows *rows, const char *path,
+static enum soothe_status add_row(struct soothe__probe_texts *t, struct soothe__rows *rows, const char *path,
                                   bool need_labels, struct soothe_error *err) {
     const char *text   = soothe__rows_field(rows, "text");
     const char *label  = soothe__rows_field(rows, "label");
@@ -78,7 +78,7 @@ static enum soothe_status add_row(struct soothe__labelled_texts *t, struct sooth
 }
 
 /* The hash of several files is that of their hashes. */
-static void add_hash(struct soothe__labelled_texts *t, const char hex[65]) {
+static void add_hash(struct soothe__probe_texts *t, const char hex[65]) {
     if (t->n_files++ == 0) {
         memcpy(t->sha256, hex, 65);
         return;
@@ -89,8 +89,8 @@ static void add_hash(struct soothe__labelled_texts *t, const char hex[65]) {
     soothe__sha256_finish(h, t->sha256);
 }
 
-enum soothe_status soothe__labelled_texts_read(struct soothe__labelled_texts *t, const char *path, bool need_labels,
-                                               bool skip_bad, struct soothe_error *err) {
+enum soothe_status soothe__probe_texts_read(struct soothe__probe_texts *t, const char *path, bool need_labels,
+                                            bool skip_bad, struct soothe_error *err) {
     struct soothe__rows      *rows;
     struct soothe__row_counts counts;
     char                      hex[65];
@@ -116,7 +116,7 @@ enum soothe_status soothe__labelled_texts_read(struct soothe__labelled_texts *t,
     return status;
 }
 
-void soothe__labelled_texts_free(struct soothe__labelled_texts *t) {
+void soothe__probe_texts_free(struct soothe__probe_texts *t) {
     for (size_t i = 0; i < t->n; i++)
         free(t->items[i].text);
     for (size_t i = 0; i < t->n_sources; i++)
