@@ -10,8 +10,13 @@
 #include "llama.h"
 
 static const struct soothe__command *const COMMANDS[] = {
-    &soothe__command_pull, &soothe__command_run,   &soothe__command_demo,  &soothe__command_calibrator,
-    &soothe__command_ppl,  &soothe__command_probe, &soothe__command_polar,
+    &soothe__command_pull,
+    &soothe__command_run,
+    &soothe__command_demo,
+    &soothe__command_calibrator,
+    &soothe__command_ppl,
+    &soothe__command_probe,
+    &soothe__command_polar,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 
