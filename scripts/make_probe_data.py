@@ -6,7 +6,8 @@
 
 SETS is a folder with the data sets as their own projects publish them (toxigen/, implicit_hate_safenlp/, hatecheck/,
 davidson/). OUT gets one file a set; toxigen and implicit_hate hold at most ROWS texts (4000), davidson half as many: those
-whose SHA-256 comes first, so that the same texts come out in the same order on every machine.
+whose SHA-256 comes first, so that the same texts come out in the same order on every machine. combine.jsonl holds ROWS / 8
+more of each of the three, for the harmoniser, which is to see what no probe was trained on.
 """
 import csv
 import hashlib
@@ -44,22 +45,31 @@ def hatecheck(sets):
             yield row["test_case"], row["label_gold"] == "hateful"
 
 
+def write(path, rows):
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            json.dump(row, file, ensure_ascii=False)
+            file.write("\n")
+    print(f"{path.name}: {len(rows)} texts, {sum(row['label'] for row in rows)} toxic")
+
+
 def main():
     sets, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     n_rows = int(sys.argv[3]) if len(sys.argv) > 3 else 4000
     out.mkdir(parents=True, exist_ok=True)
+    combine = []
     for read, limit in ((toxigen, n_rows), (implicit_hate, n_rows), (davidson, n_rows // 2), (hatecheck, None)):
         texts = {}
         for text, label in read(sets):
             text = " ".join(text.split())
             if text:
                 texts.setdefault(text, int(label))
-        order = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest()[4:])[:limit]
-        with open(out / f"{read.__name__}.jsonl", "w", encoding="utf-8") as file:
-            for text in order:
-                json.dump({"text": text, "label": texts[text], "source": read.__name__}, file, ensure_ascii=False)
-                file.write("\n")
-        print(f"{read.__name__}: {len(order)} of {len(texts)} texts, {sum(texts[t] for t in order)} toxic")
+        order = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest()[4:])
+        rows = [{"text": text, "label": texts[text], "source": read.__name__} for text in order]
+        write(out / f"{read.__name__}.jsonl", rows[:limit])
+        if limit:
+            combine += rows[limit : limit + n_rows // 8]
+    write(out / "combine.jsonl", combine)
 
 
 main()

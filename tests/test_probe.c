@@ -128,6 +128,34 @@ static void test_platt_agrees_with_scipy(void **state) {
     assert_true(slope == 1 && offset == 0);
 }
 
+/* From Python: int(hashlib.sha256(t).hexdigest()[:8], 16) % 10 is 9, 2, 0. */
+static void test_a_texts_part_is_decided_by_its_bytes(void **state) {
+    (void)state;
+    assert_int_equal(soothe__part_of_text("abc"), SOOTHE__PART_TRAIN);
+    assert_int_equal(soothe__part_of_text("the hills are green"), SOOTHE__PART_VALIDATION);
+    assert_int_equal(soothe__part_of_text("a"), SOOTHE__PART_HELD_OUT);
+}
+
+/* By hand: the first of three states is left out of the mean; prefixes of 1, 2, 3 and more tokens. */
+static void test_pooling_of_a_case_done_by_hand(void **state) {
+    (void)state;
+    const float          states[3][2] = {{100, 100}, {1, 2}, {3, 6}};
+    const int32_t        at[]         = {1, 2, 3, 20};
+    float                weight[2]    = {1, 0.5F}, out[2];
+    double               logits[4];
+    struct soothe__probe p = {.d = 2, .weight = weight, .bias = 1, .pool = SOOTHE__POOL_MEAN};
+    soothe__pool_states(SOOTHE__POOL_MEAN, states[0], 3, 2, out);
+    assert_true(out[0] == 2 && out[1] == 4);
+    soothe__pool_states(SOOTHE__POOL_LAST, states[0], 3, 2, out);
+    assert_true(out[0] == 3 && out[1] == 6);
+    soothe__probe_prefix_logits(&p, states[0], 3, at, 4, logits);
+    assert_true(logits[0] == 151 && logits[1] == 3 && logits[2] == 5 && logits[3] == 5);
+    assert_true(soothe__probe_logit(&p, (float[]){2, 4}) == logits[3]);
+    p.pool = SOOTHE__POOL_LAST;
+    soothe__probe_prefix_logits(&p, states[0], 3, at, 4, logits);
+    assert_true(logits[0] == 151 && logits[1] == 3 && logits[2] == 7 && logits[3] == 7);
+}
+
 /* ---- states ------------------------------------------------------------------------------------------------ */
 
 enum { N_TEXTS = 5, LONGEST = 40, WIDTH = 64, N_LAYERS = 5 };
@@ -509,6 +537,8 @@ int main(void) {
         cmocka_unit_test(test_lda_needs_both_classes),
         cmocka_unit_test(test_logistic_regression_agrees_with_scikit_learn),
         cmocka_unit_test(test_platt_agrees_with_scipy),
+        cmocka_unit_test(test_a_texts_part_is_decided_by_its_bytes),
+        cmocka_unit_test(test_pooling_of_a_case_done_by_hand),
         cmocka_unit_test(test_states_do_not_depend_on_the_batch_or_on_the_other_layers),
         cmocka_unit_test(test_layers_that_do_not_exist_are_refused),
         cmocka_unit_test(test_listening_gives_the_layers_rows_and_changes_no_logit),
