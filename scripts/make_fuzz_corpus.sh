@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes the binary part of fuzz/corpus again: calibrators and checkpoints, good and bad.   make_fuzz_corpus.sh BUILD
+# Makes the binary part of fuzz/corpus again: calibrators, checkpoints and scorers, good and bad.   make_fuzz_corpus.sh BUILD
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$(realpath "${1:-build}")
+data=$PWD/tests/data
 out=$PWD/fuzz/corpus/calibrator
 mkdir -p "$out"
 work=$(mktemp -d)
@@ -41,7 +42,20 @@ head -c 200 good.gguf >bad-cut-header.gguf
 cp matrix.gguf bad-no-checkpoint.gguf
 cp good.gguf bad-cut.gguf bad-cut-header.gguf bad-value.gguf bad-no-checkpoint.gguf bad-empty.gguf "$out"
 
-out=${out%checkpoint}probe
+out=${out%checkpoint}scorer_file
+mkdir -p "$out"
+head -n 200 "$data/scorer_train.jsonl" >rows.jsonl
+"$soothe" score train --data rows.jsonl --bits 8 --words 4 --iterations 5 -o good.gguf >/dev/null 2>&1
+head -c 900 good.gguf >bad-cut-header.gguf
+head -c $(($(stat -c %s good.gguf) - 100)) good.gguf >bad-cut-data.gguf
+LC_ALL=C sed 's/soothe-ngram-scorer/soothe-ngram-scorxr/' good.gguf >bad-type.gguf
+LC_ALL=C sed 's/soothe\.ngram\.scale/soothe.ngram.scalf/' good.gguf >bad-no-scale.gguf
+LC_ALL=C sed 's/soothe\.ngram\.bias/soothe.ngram.biaz/' good.gguf >bad-no-bias.gguf
+{ head -c $(($(stat -c %s good.gguf) - 64)) good.gguf; printf '%64s' '' | tr ' ' '\200'; } >bad-code.gguf
+cp matrix.gguf bad-no-scorer.gguf
+cp good.gguf bad-cut-header.gguf bad-cut-data.gguf bad-type.gguf bad-no-scale.gguf bad-no-bias.gguf bad-code.gguf bad-no-scorer.gguf bad-empty.gguf "$out"
+
+out=${out%/*}/probe
 mkdir -p "$out"
 "$tiny" probed.gguf d=32 blocks=1
 for i in $(seq 200); do printf '{"text": "a%s b", "label": %s}\n' "$i" $((i % 2)); done >texts.jsonl

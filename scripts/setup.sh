@@ -29,6 +29,7 @@ check() {
     need libssl-dev header openssl/evp.h
     need libarchive-dev header archive.h
     need libjansson-dev header jansson.h
+    need libutf8proc-dev header utf8proc.h
     need libpopt-dev header popt.h
     need libcsv-dev header csv.h
     need libcmocka-dev pkg-config --exists cmocka

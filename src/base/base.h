@@ -59,6 +59,13 @@ void               soothe__new_file_abort(struct soothe__new_file *f);
 enum soothe_status soothe__make_folders(const char *path, struct soothe_error *err); /* mkdir -p */
 bool               soothe__file_exists(const char *path);
 
+/* The fresh path of a file that comes with soothe: in the folder that SOOTHE_MODELS names, else in the models of an
+ * installed copy, else in the source tree's: shipped_file.c.
+ * what, instead  for the error's sentence: what it is, and what the user may do instead
+ * errors         SOOTHE_E_IO it is not there */
+enum soothe_status soothe__shipped_file(char **path, const char *name, const char *what, const char *instead,
+                                        struct soothe_error *err);
+
 /* ---- hashes: sha256.c (libcrypto) ------------------------------------------------------------ */
 struct soothe__sha256;                           /* running hash; opaque          */
 struct soothe__sha256 *soothe__sha256_new(void); /* NULL when out of memory       */

@@ -15,6 +15,9 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_demo,
     &soothe__command_calibrator,
     &soothe__command_ppl,
+    &soothe__command_lasso,
+    &soothe__command_eval,
+    &soothe__command_score,
     &soothe__command_probe,
     &soothe__command_polar,
 };

@@ -93,6 +93,9 @@ enum soothe_status soothe__gguf_plan_copy(struct soothe__gguf_plan *plan, const 
  * type's block size, F16 is taken instead. */
 enum soothe_status soothe__gguf_plan_add(struct soothe__gguf_plan *plan, const char *name, const float *values,
                                          int n_dims, const int64_t *ne, enum ggml_type type, struct soothe_error *err);
+/* Adds (ne[1], ne[0]) bytes as they are, as a tensor of type I8. */
+enum soothe_status soothe__gguf_plan_add_i8(struct soothe__gguf_plan *plan, const char *name, const int8_t *values,
+                                            const int64_t ne[2], struct soothe_error *err);
 enum soothe_status soothe__gguf_plan_write(const struct soothe__gguf_plan *plan, FILE *stream, const char *path,
                                            struct soothe_error *err);
 /* The same under a name, beside and renamed. */

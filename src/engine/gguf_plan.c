@@ -83,6 +83,23 @@ enum soothe_status soothe__gguf_plan_add(struct soothe__gguf_plan *plan, const c
     return SOOTHE_OK;
 }
 
+enum soothe_status soothe__gguf_plan_add_i8(struct soothe__gguf_plan *plan, const char *name, const int8_t *values,
+                                            const int64_t ne[2], struct soothe_error *err) {
+    const size_t size = (size_t)(ne[0] * ne[1]);
+    void        *data = soothe__calloc(size ? size : 1, 1);
+    if (!data) {
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for tensor %s", name);
+    }
+    enum soothe_status status = add_shape(plan, name, 2, ne, GGML_TYPE_I8, err);
+    if (status != SOOTHE_OK) {
+        free(data);
+        return status;
+    }
+    memcpy(data, values, size);
+    plan->tensors[plan->n_tensors - 1].data = data;
+    return SOOTHE_OK;
+}
+
 static bool write_padding(FILE *stream, size_t size, size_t alignment) {
     static const char zeros[256];
     size_t            n = (alignment - size % alignment) % alignment;

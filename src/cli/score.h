@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the commands that judge texts share: score, score train, score test. */
+#ifndef SOOTHE_CLI_SCORE_H
+#define SOOTHE_CLI_SCORE_H
+
+#include <jansson.h>
+
+#include "cli/cli.h"
+#include "score/labelled_texts.h"
+#include "score/ngram_scorer.h"
+#include "score/scorer.h"
+
+/* ---- figures: score_output.c ------------------------------------------------------------------------- */
+
+/* A table, one line a source. */
+void    soothe__print_figures(const struct soothe__score_figures *figures, size_t n);
+json_t *soothe__json_figures(const struct soothe__score_figures *figures, size_t n);
+json_t *soothe__json_files(const struct soothe__labelled_texts *t);
+/* x, or null where it is not finite. */
+json_t *soothe__json_number(double x);
+/* Counts of bad rows, on stderr. */
+void soothe__tell_bad_rows(const struct soothe__labelled_texts *t);
+
+/* ---- one text: score_text.c ---------------------------------------------------------------------------- */
+
+struct soothe__score_view {
+    bool   json, explain, spans;
+    double threshold;
+};
+
+/* Prints a text's score, as a line of JSON or as "0.1234<TAB>text", and what the view asks for besides; ngram may be
+ * NULL where the view asks for neither explain nor spans. The text of a plain line is masked of crude words unless it
+ * is explained. errors  SOOTHE_E_MEMORY */
+enum soothe_status soothe__print_score(const struct soothe__score *score, const char *text,
+                                       const struct soothe__ngram_scorer *ngram, const struct soothe__score_view *view,
+                                       struct soothe_error *err);
+
+/* ---- text as it arrives: score_stream.c ---------------------------------------------------------------- */
+
+/* Reads standard input and prints a line for every word that has ended: its score alone would be that of the text so
+ * far, of the last words, and the largest so far. Ends with the input. */
+enum soothe_status soothe__score_stream(struct soothe__scorer *scorer, bool json, struct soothe_error *err);
+
+#endif /* SOOTHE_CLI_SCORE_H */

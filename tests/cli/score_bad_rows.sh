@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+# Bad rows end the command by name of their line; with --skip-bad they are counted and left out.
+{
+    echo '{"text": "a nice day", "label": 0}'
+    echo '{"text": "you idiot", "label": 2}'
+    echo 'no JSON'
+    echo '{"label": 1}'
+    echo '{"text": "you moron", "label": 1}'
+    echo '{"text": "thank you", "label": true}'
+} >rows.jsonl
+try() {
+    "$SOOTHE" score "$@" 2>&1 | sed 's/mean toxicity.*/mean/; s/^\({"toxicity":0\.[09]\).*/\1…/'
+}
+try --json rows.jsonl
+try --json --skip-bad rows.jsonl
+try test --data rows.jsonl
+try test --data rows.jsonl --skip-bad
+try train --data rows.jsonl -o o.gguf

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every word is scored as soon as it has ended, not when the input has.
+mkfifo words scores
+"$SOOTHE" score --stream --json <words >scores &
+exec 3>words 4<scores
+printf 'hello my ' >&3
+read -r a <&4
+read -r b <&4
+echo "${a%%\"toxicity*}"
+echo "${b%%\"toxicity*}"
+printf 'idi' >&3
+printf 'ot and friend' >&3
+read -r c <&4
+read -r d <&4
+echo "$c" | sed -E 's/"toxicity":0\.9.*"max":0\.9.*/toxic/'
+echo "${d%%\"toxicity*}"
+exec 3>&-
+read -r e <&4
+echo "${e%%\"toxicity*}"
+read -r f <&4 || echo "end"
+wait
