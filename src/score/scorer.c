@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 
 extern const struct soothe__scorer_kind soothe__scorer_lexicon, soothe__scorer_command;
+extern const struct soothe__scorer_kind soothe__scorer_probe, soothe__scorer_polar;
 extern const struct soothe__scorer_kind soothe__scorer_http, soothe__scorer_classifier;
 extern const struct soothe__scorer_kind soothe__scorer_ngram;
 
@@ -17,6 +18,8 @@ static const struct soothe__scorer_kind *const KINDS[] = {
     &soothe__scorer_ngram,
     &soothe__scorer_lexicon,
     &soothe__scorer_command,
+    &soothe__scorer_probe,
+    &soothe__scorer_polar,
     &soothe__scorer_http,
     &soothe__scorer_classifier, /* any GGUF file that is none of ours: the last of those that take one */
 };
