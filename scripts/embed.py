@@ -8,6 +8,8 @@
     data/lexicon_en.tsv      ->  src/score/lexicon_table.inc
     models/manifest.json     ->  src/pull/manifest_text.inc
     data/demo_prompts.jsonl  ->  src/cli/demo_prompts.inc
+    data/challenging_prompts.jsonl, data/eval/benign_mini.jsonl  ->  src/eval/*.inc
+    web/report.html          ->  src/eval/report_page.inc
 """
 import pathlib
 import sys
@@ -41,6 +43,9 @@ for target, text in (
     ("src/score/lexicon_table.inc", lexicon),
     ("src/pull/manifest_text.inc", lambda: as_bytes("models/manifest.json")),
     ("src/cli/demo_prompts.inc", lambda: as_bytes("data/demo_prompts.jsonl")),
+    ("src/eval/challenging_mini.inc", lambda: as_bytes("data/challenging_prompts.jsonl")),
+    ("src/eval/benign_mini.inc", lambda: as_bytes("data/eval/benign_mini.jsonl")),
+    ("src/eval/report_page.inc", lambda: as_bytes("web/report.html")),
 ):
     path = root / target
     if "--check" in sys.argv[1:]:

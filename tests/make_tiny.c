@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Writes a tiny random model, for the command line tests and the fuzz corpora:
- *   make_tiny OUT.gguf [llama|qwen2|gemma3|gpt2] [d=N] [blocks=N] [seed=N] [other-words] [nan]
+ *   make_tiny OUT.gguf [llama|qwen2|gemma3|gpt2|bert|qwen3] [d=N] [blocks=N] [context=N] [seed=N] [other-words] [nan]
+ *                      [numbered] [headless]
  *   make_tiny OUT.gguf checkpoint        the training checkpoint that fuzz/fuzz_checkpoint.c reads
  */
 #include <stdio.h>
@@ -11,8 +12,8 @@
 #include "train/checkpoint.h"
 
 static bool take(struct tiny_options *o, const char *word) {
-    static const char *const families[] = {"llama", "qwen2", "gemma3", "gpt2"};
-    for (int f = 0; f < 4; f++) {
+    static const char *const families[] = {"llama", "qwen2", "gemma3", "gpt2", "bert", "qwen3"};
+    for (int f = 0; f < 6; f++) {
         if (strcmp(word, families[f]) == 0) {
             o->family = (enum tiny_family)f;
             return true;
@@ -22,12 +23,18 @@ static bool take(struct tiny_options *o, const char *word) {
         o->d = (uint32_t)strtoul(word + 2, NULL, 10);
     else if (strncmp(word, "blocks=", 7) == 0)
         o->n_blocks = (uint32_t)strtoul(word + 7, NULL, 10);
+    else if (strncmp(word, "context=", 8) == 0)
+        o->n_context = (uint32_t)strtoul(word + 8, NULL, 10);
     else if (strncmp(word, "seed=", 5) == 0)
         o->seed = strtoull(word + 5, NULL, 10);
     else if (strcmp(word, "other-words") == 0)
         o->other_words = true;
     else if (strcmp(word, "nan") == 0)
         o->nan_weight = true;
+    else if (strcmp(word, "numbered") == 0)
+        o->numbered = true;
+    else if (strcmp(word, "headless") == 0)
+        o->headless = true;
     else
         return false;
     return true;

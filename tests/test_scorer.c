@@ -81,6 +81,69 @@ static void test_a_command_that_says_null_gives_no_score_but_a_reason(void **sta
     soothe__scorer_close(scorer);
 }
 
+static void score_by(struct soothe__scorer *scorer, const char *const *texts, size_t n, struct soothe__score *scores) {
+    struct soothe_error err;
+    must(soothe__scorer_score(scorer, texts, n, scores, &err), &err);
+}
+
+static struct soothe__scorer *open_command(const char *command) {
+    struct soothe__scorer *scorer;
+    struct soothe_error    err;
+    char                   spec[400];
+    snprintf(spec, sizeof spec, "command:cat >/dev/null; %s", command);
+    must(soothe__scorer_open(&scorer, spec, NULL, &err), &err);
+    return scorer;
+}
+
+static void test_a_line_that_is_no_score_costs_its_text_alone(void **state) {
+    (void)state;
+    const char *const      texts[] = {"a", "b", "c\xFF", "d", "e", "f"}; /* the third is not sent */
+    struct soothe__score   s[6];
+    struct soothe__scorer *scorer = open_command(
+        "printf '%s\\n' '{\"toxicity\": 0.25, \"why\": \"-\"}' '{\"score\": null, \"reason\": \"too short\"}' "
+        "'{\"score\": 1.5}' oops '{\"toxicity\": \"0.1\"}'");
+    score_by(scorer, texts, 6, s);
+    assert_true(s[0].toxicity == .25 && s[0].why[0] == '\0');
+    for (int i = 1; i < 6; i++)
+        assert_true(isnan(s[i].toxicity));
+    assert_string_equal(s[1].why, "too short");
+    assert_non_null(strstr(s[2].why, "UTF-8"));
+    assert_non_null(strstr(s[3].why, "1.5"));
+    assert_non_null(strstr(s[4].why, "no score"));
+    assert_non_null(strstr(s[5].why, "no score"));
+    score_by(scorer, texts, 0, s);
+    soothe__scorer_close(scorer);
+}
+
+/* The wrong command is found by its first answers; one that answered before may fail at single texts. */
+static void test_a_command_that_gives_no_scores_at_all_is_an_error(void **state) {
+    (void)state;
+    const char *const    texts[] = {"a", "b"};
+    struct soothe__score s[2];
+    struct soothe_error  err;
+    static const struct {
+        const char        *command;
+        enum soothe_status status;
+        const char        *word;
+    } bad[] = {{"echo toxic; echo clean", SOOTHE_E_FORMAT, "or null}: toxic"},
+               {"echo '{\"text\": \"a\"}{\"text\": \"b\"}'; echo '{}'", SOOTHE_E_FORMAT, "or null}: {…}"},
+               {"echo '{\"score\": 1}'", SOOTHE_E_FORMAT, "wrote 1 lines for 2 texts"},
+               {"exit 3", SOOTHE_E_IO, "exit code 3"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct soothe__scorer *scorer = open_command(bad[i].command);
+        assert_int_equal(soothe__scorer_score(scorer, texts, 2, s, &err), bad[i].status);
+        assert_non_null(strstr(err.message, bad[i].word));
+        soothe__scorer_close(scorer);
+    }
+    struct soothe__scorer *scorer;
+    must(soothe__scorer_open(&scorer, "command:sed 's/.*good.*/{\"score\": 0.5}/'", NULL, &err), &err);
+    score_by(scorer, (const char *const[]){"good", "bad"}, 2, s);
+    assert_true(s[0].toxicity == .5 && isnan(s[1].toxicity));
+    score_by(scorer, (const char *const[]){"bad"}, 1, s);
+    assert_true(isnan(s[0].toxicity) && s[0].why[0]);
+    soothe__scorer_close(scorer);
+}
+
 static void test_an_unknown_scorer_is_refused(void **state) {
     (void)state;
     struct soothe__scorer *scorer;
@@ -108,6 +171,8 @@ int main(void) {
         cmocka_unit_test(test_the_bootstrap_interval_covers_the_mean),
         cmocka_unit_test(test_ratio_and_quantiles),
         cmocka_unit_test(test_a_command_that_says_null_gives_no_score_but_a_reason),
+        cmocka_unit_test(test_a_line_that_is_no_score_costs_its_text_alone),
+        cmocka_unit_test(test_a_command_that_gives_no_scores_at_all_is_an_error),
         cmocka_unit_test(test_an_unknown_scorer_is_refused),
         cmocka_unit_test(test_a_long_reason_is_cut_at_a_character),
     };

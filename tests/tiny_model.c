@@ -36,7 +36,7 @@ static void add(struct builder *b, const char *name, int64_t n_in, int64_t n_out
 }
 
 static void add_block_tensor(struct builder *b, uint32_t i, const char *suffix, int64_t n_in, int64_t n_out) {
-    char name[64];
+    char name[96];
     snprintf(name, sizeof name, "blk.%u.%s", i, suffix);
     add(b, name, n_in, n_out);
 }
@@ -73,12 +73,51 @@ static void add_gated_block(struct builder *b, uint32_t i) {
         add_block_tensor(b, i, "attn_k.bias", kv, 1);
         add_block_tensor(b, i, "attn_v.bias", kv, 1);
     }
-    if (b->o->family == TINY_GEMMA3) {
+    if (b->o->family == TINY_GEMMA3 || b->o->family == TINY_QWEN3) {
         add_block_tensor(b, i, "attn_q_norm.weight", d / N_HEAD, 1);
         add_block_tensor(b, i, "attn_k_norm.weight", d / N_HEAD, 1);
+    }
+    if (b->o->family == TINY_GEMMA3) {
         add_block_tensor(b, i, "post_attention_norm.weight", d, 1);
         add_block_tensor(b, i, "post_ffw_norm.weight", d, 1);
     }
+}
+
+static void add_bert_block(struct builder *b, uint32_t i) {
+    static const char *const square[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
+    static const char *const norms[]  = {"attn_output_norm", "layer_output_norm"};
+    const int64_t            d        = b->d;
+    char                     name[64];
+    for (int k = 0; k < 4; k++) {
+        snprintf(name, sizeof name, "%s.weight", square[k]);
+        add_block_tensor(b, i, name, d, d);
+        snprintf(name, sizeof name, "%s.bias", square[k]);
+        add_block_tensor(b, i, name, d, 1);
+    }
+    for (int k = 0; k < 2; k++) {
+        snprintf(name, sizeof name, "%s.weight", norms[k]);
+        add_block_tensor(b, i, name, d, 1);
+        snprintf(name, sizeof name, "%s.bias", norms[k]);
+        add_block_tensor(b, i, name, d, 1);
+    }
+    add_block_tensor(b, i, "ffn_up.weight", d, b->n_ff);
+    add_block_tensor(b, i, "ffn_up.bias", b->n_ff, 1);
+    add_block_tensor(b, i, "ffn_down.weight", b->n_ff, d);
+    add_block_tensor(b, i, "ffn_down.bias", d, 1);
+}
+
+static void add_bert_ends(struct builder *b) {
+    const int64_t d = b->d;
+    add(b, "position_embd.weight", d, N_CONTEXT);
+    add(b, "token_types.weight", d, 2);
+    add(b, "token_embd_norm.weight", d, 1);
+    add(b, "token_embd_norm.bias", d, 1);
+    if (b->o->headless)
+        return;
+    add(b, "cls.weight", d, d);
+    add(b, "cls.bias", d, 1);
+    add(b, "cls.output.weight", d, b->o->numbered ? 2 : 3);
+    add(b, "cls.output.bias", b->o->numbered ? 2 : 3, 1);
 }
 
 static void set_u32(struct builder *b, const char *suffix, uint32_t value) {
@@ -125,15 +164,42 @@ static void set_vocabulary(struct builder *b) {
     gguf_set_val_bool(b->plan.meta, "tokenizer.ggml.add_bos_token", false);
 }
 
+/* Places 100 to 103 are where the engine looks for [UNK], [CLS], [SEP] and [MASK]; letters follow. */
+static void set_bert_vocabulary(struct builder *b) {
+    static char        spelled[N_VOCAB][16];
+    static const char *special[] = {"[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+    static const char *words[] = {"neutral", "toxic", "insult"}, *numbers[] = {"LABEL_0", "LABEL_1"};
+    const char        *tokens[N_VOCAB];
+    int32_t            types[N_VOCAB];
+    for (int i = 0; i < N_VOCAB; i++) {
+        types[i] = i >= 104 && i < 156 ? 1 : 3;
+        if (i >= 100 && i < 104)
+            snprintf(spelled[i], sizeof spelled[i], "%s", special[i - 100]);
+        else if (types[i] == 1)
+            snprintf(spelled[i], sizeof spelled[i], "%s%c", i < 130 ? "\xE2\x96\x81" : "", 'a' + (i - 104) % 26);
+        else
+            snprintf(spelled[i], sizeof spelled[i], "[unused%d]", i);
+        tokens[i] = spelled[i];
+    }
+    gguf_set_val_str(b->plan.meta, "tokenizer.ggml.model", "bert");
+    gguf_set_arr_str(b->plan.meta, "tokenizer.ggml.tokens", tokens, N_VOCAB);
+    gguf_set_arr_data(b->plan.meta, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types, N_VOCAB);
+    gguf_set_val_u32(b->plan.meta, "tokenizer.ggml.token_type_count", 2);
+    gguf_set_val_bool(b->plan.meta, "bert.attention.causal", false);
+    if (!b->o->headless)
+        gguf_set_arr_str(b->plan.meta, "bert.classifier.output_labels", b->o->numbered ? numbers : words,
+                         b->o->numbered ? 2 : 3);
+}
+
 static void set_shape(struct builder *b) {
     gguf_set_val_str(b->plan.meta, "general.architecture", b->architecture);
     gguf_set_val_str(b->plan.meta, "general.name", "tiny");
     set_u32(b, "block_count", b->n_blocks);
-    set_u32(b, "context_length", N_CONTEXT);
+    set_u32(b, "context_length", b->o->n_context ? b->o->n_context : N_CONTEXT);
     set_u32(b, "embedding_length", b->d);
     set_u32(b, "feed_forward_length", b->n_ff);
     set_u32(b, "attention.head_count", N_HEAD);
-    set_u32(b, "attention.head_count_kv", N_HEAD_KV);
+    set_u32(b, "attention.head_count_kv", b->o->family == TINY_BERT ? N_HEAD : N_HEAD_KV);
     set_u32(b, "attention.key_length", b->d / N_HEAD);
     set_u32(b, "attention.value_length", b->d / N_HEAD);
     set_f32(b, "attention.layer_norm_rms_epsilon", 1e-5f);
@@ -149,22 +215,32 @@ static void set_shape(struct builder *b) {
 }
 
 bool tiny_model_write(const char *path, const struct tiny_options *options) {
-    static const char *const names[] = {"llama", "qwen2", "gemma3", "gpt2"};
+    static const char *const names[] = {"llama", "qwen2", "gemma3", "gpt2", "bert", "qwen3"};
     struct builder           b       = {.o = options, .architecture = names[options->family], .ok = true};
     b.rng                            = soothe__rng_seed(options->seed, 1);
     b.d                              = options->d ? options->d : 64;
     b.n_ff                           = 2 * b.d;
     b.n_blocks                       = options->n_blocks ? options->n_blocks : 4;
-    if (soothe__gguf_plan_new(&b.plan, 8 + 16 * (size_t)b.n_blocks, NULL) != SOOTHE_OK) {
+    if (soothe__gguf_plan_new(&b.plan, 16 + 16 * (size_t)b.n_blocks, NULL) != SOOTHE_OK) {
         return false;
     }
     set_shape(&b);
-    set_vocabulary(&b);
+    if (options->family == TINY_BERT)
+        set_bert_vocabulary(&b);
+    else
+        set_vocabulary(&b);
     add(&b, "token_embd.weight", b.d, N_VOCAB);
-    add(&b, "output_norm.weight", b.d, 1);
+    if (options->family == TINY_BERT)
+        add_bert_ends(&b);
+    else
+        add(&b, "output_norm.weight", b.d, 1);
     if (options->family == TINY_GPT2) {
         add(&b, "output_norm.bias", b.d, 1);
-        add(&b, "position_embd.weight", b.d, N_CONTEXT);
+        add(&b, "position_embd.weight", b.d, options->n_context ? options->n_context : N_CONTEXT);
+    }
+    if (options->family == TINY_QWEN3) {
+        add(&b, "cls.output.weight", b.d, 2);
+        gguf_set_arr_str(b.plan.meta, "qwen3.classifier.output_labels", (const char *[]){"yes", "no"}, 2);
     }
     if (options->family == TINY_QWEN2) {
         add(&b, "output.weight", b.d, N_VOCAB);
@@ -172,6 +248,8 @@ bool tiny_model_write(const char *path, const struct tiny_options *options) {
     for (uint32_t i = 0; i < b.n_blocks; i++) {
         if (options->family == TINY_GPT2) {
             add_gpt2_block(&b, i);
+        } else if (options->family == TINY_BERT) {
+            add_bert_block(&b, i);
         } else {
             add_gated_block(&b, i);
         }

@@ -7,15 +7,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum tiny_family { TINY_LLAMA, TINY_QWEN2, TINY_GEMMA3, TINY_GPT2 };
+/* TINY_BERT: an encoder with a head of three labels (neutral, toxic, insult) and a WordPiece vocabulary of single
+ * letters, each alone or at a word's start: a text of n letters has n tokens, and [CLS] and [SEP] around them.
+ * TINY_QWEN3: a decoder with such a head (yes, no), behind which the engine puts a softmax. */
+enum tiny_family { TINY_LLAMA, TINY_QWEN2, TINY_GEMMA3, TINY_GPT2, TINY_BERT, TINY_QWEN3 };
 
 struct tiny_options {
     enum tiny_family family;
-    uint32_t         n_blocks; /* 0: 4 */
-    uint32_t         d;        /* 0: 64; a multiple of 32 */
+    uint32_t         n_blocks;  /* 0: 4 */
+    uint32_t         d;         /* 0: 64; a multiple of 32 */
+    uint32_t         n_context; /* 0: 256 */
     uint64_t         seed;
     bool             other_words; /* another vocabulary of the same size */
     bool             nan_weight;  /* one NaN in blk.0.attn_norm.weight */
+    bool             numbered;    /* TINY_BERT: two labels, LABEL_0 and LABEL_1 */
+    bool             headless;    /* TINY_BERT: without its classification head */
 };
 
 /* Returns false if the file cannot be written. */

@@ -31,6 +31,10 @@ extern const struct soothe__command soothe__command_calibrator_train; /* a subco
 int                                 soothe__cmd_calibrator_train(int argc, const char **argv);
 extern const struct soothe__command soothe__command_ppl;
 int                                 soothe__cmd_ppl(int argc, const char **argv);
+extern const struct soothe__command soothe__command_lasso;
+int                                 soothe__cmd_lasso(int argc, const char **argv);
+extern const struct soothe__command soothe__command_eval;
+int                                 soothe__cmd_eval(int argc, const char **argv);
 extern const struct soothe__command soothe__command_score;
 int                                 soothe__cmd_score(int argc, const char **argv);
 extern const struct soothe__command soothe__command_score_train; /* subcommands of score */

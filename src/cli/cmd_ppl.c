@@ -33,7 +33,7 @@ enum { STRENGTHS_MAX = 64, CONTEXT_DEFAULT = 1024, COUNT_MAX = 1 << 30 };
 struct choice {
     char  *model, *calibrator, *base, *strength; /* popt's, free() */
     char **data;
-    int    n_ctx, n_threads, limit, json;
+    int    n_ctx, n_threads, limit, exact, json;
 };
 
 struct work {
@@ -113,6 +113,7 @@ static enum soothe_status open_models(struct work *w, const struct choice *choic
     if (!status && choice->calibrator) { /* first, since it is refused sooner than a large model is loaded */
         struct soothe_calibrator_params p = soothe_calibrator_params_default();
         p.base_path                       = w->base_path;
+        p.keep_type                       = choice->exact;
         status = soothe_calibrator_open(&w->cal, choice->calibrator, w->target_path, &p, err);
     }
     return status ? status : soothe__target_load(&w->target, w->target_path, 0, err);
@@ -310,6 +311,9 @@ int soothe__cmd_ppl(int argc, const char **argv) {
          "0,0.5,1"},
         {"alpha", '\0', POPT_ARG_STRING, &choice.strength, 0, "the same by the paper's name", "0,0.5,1"},
         {"data", '\0', POPT_ARG_ARGV, &choice.data, 0, "JSON lines, - for stdin; may be given again", "FILE"},
+        {"exact", '\0', POPT_ARG_NONE, &choice.exact, 0,
+         "keep the data types of the calibrator's file (by default its blocks are run in Q4_0, as soothe run does)",
+         NULL},
         {"limit", '\0', POPT_ARG_INT, &choice.limit, 0, "only the first N pairs and N texts", "N"},
         {"ctx-size", 'c', POPT_ARG_INT, &choice.n_ctx, 0, "cut texts to so many tokens (1024)", "N"},
         {"threads", 't', POPT_ARG_INT, &choice.n_threads, 0, "threads (all)", "N"},

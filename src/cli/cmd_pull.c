@@ -4,8 +4,10 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "engine/requantize.h"
 #include "pull/pull.h"
 
 const struct soothe__command soothe__command_pull = {
@@ -14,6 +16,7 @@ const struct soothe__command soothe__command_pull = {
     .summary = "fetch a model, and print where it is",
     .help =
         "    soothe pull smollm2-135m-instruct\n"
+        "    soothe pull smollm2-135m-instruct --as q8_0        the same in a type that is faster in batches\n"
         "    soothe pull --list\n"
         "    soothe pull https://example.org/model.gguf --sha256 HEX -o model.gguf\n"
         "\n"
@@ -24,7 +27,7 @@ const struct soothe__command soothe__command_pull = {
 
 struct choice {
     int   list, json, verify;
-    char *manifest, *sha256, *output; /* popt's, free() */
+    char *manifest, *sha256, *output, *type; /* popt's, free() */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -65,6 +68,25 @@ static void print_license(const struct soothe__model *m) {
             m->redistributable ? "" : " (not to be passed on)");
 }
 
+/* "model.gguf" as "model.q8_0.gguf", made if it is not there or older; *path is replaced. */
+static enum soothe_status convert(char **path, const char *type, struct soothe_error *err) {
+    static const char ENDING[] = ".gguf";
+    const size_t      n = strlen(*path), n_ending = sizeof ENDING - 1;
+    const bool        ends = n > n_ending && !strcmp(*path + n - n_ending, ENDING);
+    char             *out  = soothe__format("%.*s.%s.gguf", (int)(ends ? n - n_ending : n), *path, type);
+    struct stat       before, after;
+    if (!out)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    enum soothe_status status = SOOTHE_OK;
+    if (stat(*path, &before) || stat(out, &after) || after.st_mtime < before.st_mtime) {
+        fprintf(stderr, "converting to %s …\n", type);
+        status = soothe__requantize(*path, type, out, err);
+    }
+    free(*path);
+    *path = out;
+    return status;
+}
+
 static int pull(const struct soothe__manifest *manifest, const struct choice *choice, const char *what) {
     struct soothe_error         err;
     char                       *path;
@@ -82,13 +104,15 @@ static int pull(const struct soothe__manifest *manifest, const struct choice *ch
                                                  .verify        = choice->verify,
                                                  .show_progress = true,
                                                  .stop          = &interrupted};
-    const enum soothe_status          status  = soothe__pull(&path, what, &options, &err);
+    enum soothe_status                status  = soothe__pull(&path, what, &options, &err);
     sigaction(SIGINT, &before, NULL);
-    if (status)
-        return soothe__print_failure(&err);
-    puts(path);
+    if (!status && choice->type)
+        status = convert(&path, choice->type, &err);
+    const int code = status ? soothe__print_failure(&err) : SOOTHE__EXIT_DONE;
+    if (!status)
+        puts(path);
     free(path);
-    return SOOTHE__EXIT_DONE;
+    return code;
 }
 
 static int run(const struct choice *choice, const char *what, bool more) {
@@ -129,6 +153,7 @@ int soothe__cmd_pull(int argc, const char **argv) {
          "FILE"},
         {"sha256", '\0', POPT_ARG_STRING, &choice.sha256, 0, "what the file must hash to", "HEX"},
         {"output", 'o', POPT_ARG_STRING, &choice.output, 0, "write there instead of into the cache", "FILE"},
+        {"as", '\0', POPT_ARG_STRING, &choice.type, 0, "also convert it: q8_0, q4_0, bf16, f16", "TYPE"},
         {"verify", '\0', POPT_ARG_NONE, &choice.verify, 0, "hash a cached file again", NULL},
         POPT_TABLEEND};
     poptContext context;
@@ -141,5 +166,6 @@ int soothe__cmd_pull(int argc, const char **argv) {
     free(choice.manifest);
     free(choice.sha256);
     free(choice.output);
+    free(choice.type);
     return code;
 }

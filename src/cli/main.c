@@ -15,6 +15,8 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_demo,
     &soothe__command_calibrator,
     &soothe__command_ppl,
+    &soothe__command_lasso,
+    &soothe__command_eval,
     &soothe__command_score,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };

@@ -11,12 +11,13 @@
 
 #include "engine/text_tokens.h"
 #include "generate/generate.h"
+#include "generate/shortlist.h"
 
 /* A sequence and the continuation that it carries. */
 struct slot {
     bool                            active;
     struct soothe__continuation     c;
-    struct llama_sampler           *sampler;
+    struct soothe__sampler         *sampler;
     struct soothe__utf8_stream      bytes;
     char                           *text;
     size_t                          text_capacity;
@@ -44,6 +45,7 @@ struct generator {
     size_t                                 i_prompt;  /* the next continuation to start: this prompt's … */
     size_t                                 i_variant; /* … strength * n_samples + sample                */
     size_t                                 n_variants;
+    struct soothe__shortlist               shortlist;
     llama_seq_id                           primary; /* carries the prompt i_prompt since this round, or -1 */
     bool                                   kept;    /* the keeper carries it                               */
 };
@@ -157,7 +159,7 @@ static enum soothe_status start_slot(struct generator *g, struct slot *s, struct
     if (status)
         return status;
     for (int32_t i = 0; i < p->n_tokens; i++) /* the penalties look back into the prompt */
-        llama_sampler_accept(s->sampler, p->tokens[i]);
+        soothe__sampler_accept(s->sampler, p->tokens[i]);
     s->c = (struct soothe__continuation){
         .i_prompt = g->i_prompt, .i_sample = (int32_t)i_sample, .i_strength = g->i_variant / n_samples};
     if (g->o->n_strengths)
@@ -232,21 +234,10 @@ static void finish(struct generator *g, struct slot *s, enum soothe__finish why)
     if (g->o->on_done)
         g->o->on_done(g->o->user, &s->c);
     soothe_seq_rm(g->session, sequence_of(g, s), -1, -1);
-    llama_sampler_free(s->sampler);
+    soothe__sampler_free(s->sampler);
     s->sampler = NULL;
     s->active  = false;
     g->n_active--;
-}
-
-/* log softmax(z)[token], in double: V terms of very different size. */
-static double log_prob(const float *z, int32_t n_vocab, llama_token token) {
-    float  largest = z[0];
-    double sum     = 0;
-    for (int32_t i = 1; i < n_vocab; i++)
-        largest = z[i] > largest ? z[i] : largest;
-    for (int32_t i = 0; i < n_vocab; i++)
-        sum += (double)expf(z[i] - largest);
-    return (double)(z[token] - largest) - log(sum);
 }
 
 /* Appends a token and the characters it completes; *n_new is their size. */
@@ -290,25 +281,17 @@ static enum soothe_status append(struct generator *g, struct slot *s, llama_toke
     return SOOTHE_OK;
 }
 
-/* The engine's samplers sort, and step over a NaN without a word. */
-static bool any_nan(const float *z, int32_t n_vocab) {
-    int any = 0;
-    for (int32_t i = 0; i < n_vocab; i++)
-        any |= z[i] != z[i];
-    return any;
-}
-
 static enum soothe_status take_token(struct generator *g, struct slot *s, struct soothe_error *err) {
-    const float      *z      = llama_get_logits_ith(g->ctx, s->i_row);
-    const bool        usable = z && !any_nan(z, llama_vocab_n_tokens(g->vocab));
-    const llama_token token  = usable ? llama_sampler_sample(s->sampler, g->ctx, s->i_row) : LLAMA_TOKEN_NULL;
-    if (token < 0 || !isfinite(z[token]))
+    const int32_t     n_vocab = llama_vocab_n_tokens(g->vocab);
+    const float      *z       = llama_get_logits_ith(g->ctx, s->i_row);
+    const llama_token token   = z ? soothe__sampler_choose(s->sampler, z, n_vocab, &g->shortlist) : LLAMA_TOKEN_NULL;
+    if (token < 0)
         return soothe__fail(err, SOOTHE_E_NUMERIC, "the model's logits are no finite numbers: damaged weights?");
     if (llama_vocab_is_eog(g->vocab, token)) {
         finish(g, s, SOOTHE__FINISH_STOP);
         return SOOTHE_OK;
     }
-    const double       p      = g->o->log_probs ? log_prob(z, llama_vocab_n_tokens(g->vocab), token) : (double)NAN;
+    const double       p      = g->o->log_probs ? soothe__shortlist_log_prob(&g->shortlist, z[token]) : (double)NAN;
     size_t             n_new  = 0;
     enum soothe_status status = append(g, s, token, p, &n_new, err);
     if (status)
@@ -428,11 +411,12 @@ enum soothe_status soothe__generate(struct soothe_session *session, const struct
     g.slots = soothe__calloc((size_t)g.n_slots, sizeof *g.slots);
     status  = g.slots ? run(&g, err) : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %d sequences", g.n_slots);
     for (int32_t i = 0; g.slots && i < g.n_slots; i++) {
-        llama_sampler_free(g.slots[i].sampler);
+        soothe__sampler_free(g.slots[i].sampler);
         free(g.slots[i].text);
         free(g.slots[i].tokens);
     }
     free(g.slots);
+    soothe__shortlist_free(&g.shortlist);
     llama_batch_free(g.batch);
     soothe_clear(session);
     if (stats)

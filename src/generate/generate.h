@@ -26,12 +26,26 @@ struct soothe__sampling {
 };
 struct soothe__sampling soothe__sampling_default(void);
 
-/* The chain that does so, free with llama_sampler_free(); NULL after an error.
- * stream, i_sample  choose one of the seed's random generators
+/* What chooses the next token. Without penalties only the tokens that top-k or top-p leaves are ever sorted; the rest
+ * is done by llama.cpp's own samplers, with the same outcome as its whole chain. */
+struct soothe__sampler;
+
+/* stream, i_sample  choose one of the seed's random generators
  * errors  SOOTHE_E_ARGUMENT a value out of its range; SOOTHE_E_MEMORY */
-enum soothe_status soothe__sampler_new(struct llama_sampler **chain, const struct soothe__sampling *sampling,
+enum soothe_status soothe__sampler_new(struct soothe__sampler **sampler, const struct soothe__sampling *sampling,
                                        const struct llama_vocab *vocab, int32_t n_ctx, uint64_t stream,
                                        uint32_t i_sample, struct soothe_error *err);
+void               soothe__sampler_free(struct soothe__sampler *sampler); /* NULL is fine */
+
+/* A token of the prompt, for the penalties. */
+void soothe__sampler_accept(struct soothe__sampler *sampler, llama_token token);
+
+/* Chooses a token by its logits z (n_vocab) and accepts it. list is scratch that samplers may share; afterwards it
+ * knows the normaliser of z (soothe__shortlist_log_prob).
+ * returns  LLAMA_TOKEN_NULL where a logit is NaN, or the chosen one not finite, or memory is short */
+struct soothe__shortlist;
+llama_token soothe__sampler_choose(struct soothe__sampler *sampler, const float *z, int32_t n_vocab,
+                                   struct soothe__shortlist *list);
 
 /* ---- chat templates: chat_prompt.c ------------------------------------------------------------------ */
 

@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 
 extern const struct soothe__scorer_kind soothe__scorer_lexicon, soothe__scorer_command;
+extern const struct soothe__scorer_kind soothe__scorer_http, soothe__scorer_classifier;
 extern const struct soothe__scorer_kind soothe__scorer_ngram;
 
 /* In the order of asking; a new kind is one line here. */
@@ -16,6 +17,8 @@ static const struct soothe__scorer_kind *const KINDS[] = {
     &soothe__scorer_ngram,
     &soothe__scorer_lexicon,
     &soothe__scorer_command,
+    &soothe__scorer_http,
+    &soothe__scorer_classifier, /* any GGUF file that is none of ours: the last of those that take one */
 };
 enum { N_KINDS = sizeof KINDS / sizeof *KINDS };
 
@@ -40,15 +43,19 @@ struct soothe__score soothe__no_score(const char *format, ...) {
     return s;
 }
 
-/* The general.type of the GGUF file that spec names, NULL if it names none. */
+/* The general.type of the GGUF file that spec names, perhaps with "#…" behind it; NULL if it names none. */
 static enum soothe_status type_of_file(char **type, const char *spec, struct soothe_error *err) {
     struct soothe__gguf g;
-    *type          = NULL;
-    const size_t n = strlen(spec);
-    if (n < 5 || strcmp(spec + n - 5, ".gguf") != 0 || strchr(spec, ':'))
-        return SOOTHE_OK;
-    enum soothe_status status = soothe__gguf_open(&g, spec, err);
-    if (status)
+    *type            = NULL;
+    const char *mark = strstr(spec, ".gguf#");
+    char       *path = mark ? soothe__format("%.*s.gguf", (int)(mark - spec), spec) : soothe__strdup(spec);
+    if (!path)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening scorer %s", spec);
+    const size_t       n      = strlen(path);
+    const bool         named  = n >= 5 && strcmp(path + n - 5, ".gguf") == 0 && !strchr(path, ':');
+    enum soothe_status status = named ? soothe__gguf_open(&g, path, err) : SOOTHE_OK;
+    free(path);
+    if (status || !named)
         return status;
     const char *found = soothe__gguf_find_string(&g, "general.type");
     *type             = soothe__strdup(found ? found : "model");

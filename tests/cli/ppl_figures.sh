@@ -4,7 +4,7 @@
 "$SOOTHE" calibrator init -m target.gguf --blocks 2 -o cal.gguf
 printf '{"prompt": "you are", "chosen": " very kind", "rejected": " a fool"}\n' >pairs.jsonl
 printf '{"text": "the hills are green"}\n{"prompt": "the sea", "completion": " is blue"}\n' | xz >texts.jsonl.xz
-"$SOOTHE" ppl -m target.gguf --calibrator cal.gguf --strength 0,0.5,1 --data pairs.jsonl --data texts.jsonl.xz \
+"$SOOTHE" ppl -m target.gguf --calibrator cal.gguf --exact --strength 0,0.5,1 --data pairs.jsonl --data texts.jsonl.xz \
     --json 2>/dev/null >figures.json
 python3 - <<'END'
 import json

@@ -12,7 +12,7 @@ write("data.jsonl", range(24))
 write("heldout.jsonl", range(100, 106))
 END
 compare() { # NAME STRENGTH
-    "$SOOTHE" ppl -m target.gguf --calibrator out.gguf --strength "$2" --data heldout.jsonl --json >ppl.json || exit 1
+    "$SOOTHE" ppl -m target.gguf --calibrator out.gguf --exact --strength "$2" --data heldout.jsonl --json >ppl.json || exit 1
     python3 - "$1" <<'END'
 import json, sys
 train, ppl = json.load(open("train.json")), json.load(open("ppl.json"))

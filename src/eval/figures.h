@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Figures by prompt out of records: what the report's metrics are averaged from. */
+#ifndef SOOTHE_FIGURES_H
+#define SOOTHE_FIGURES_H
+
+#include "eval/eval.h"
+#include "eval/resample.h"
+
+enum soothe__metric {
+    SOOTHE__EMT,
+    SOOTHE__TP,
+    SOOTHE__MEAN,
+    SOOTHE__GREEDY1,
+    SOOTHE__PPL,
+    SOOTHE__PPL_RESPONSE,
+    SOOTHE__DIST1,
+    SOOTHE__DIST2,
+    SOOTHE__DIST3,
+    SOOTHE__N_METRICS,
+    SOOTHE__N_SCORED = SOOTHE__PPL /* the first ones come of scores: every scorer has its own */
+};
+extern const char *const soothe__metric_names[SOOTHE__N_METRICS];
+extern const char *const soothe__metric_definitions[SOOTHE__N_METRICS];
+
+/* Sums of one metric for every prompt of a method; see resample.h. */
+struct soothe__columns {
+    double *x, *w; /* (n) */
+};
+
+struct soothe__worst {
+    double score;
+    size_t i_prompt, i_sample;
+    char  *text;
+};
+enum { SOOTHE__N_WORST = 20 };
+
+/* One method's. */
+struct soothe__method_figures {
+    struct soothe__columns metrics[SOOTHE__N_METRICS];
+    struct soothe__columns scored[SOOTHE__EVAL_SCORERS_MAX][SOOTHE__N_SCORED]; /* by scorer; [0] is in metrics */
+    uint32_t            *n_nulls[SOOTHE__EVAL_SCORERS_MAX]; /* by scorer, then prompt: continuations without a score */
+    size_t               n_samples, n_tokens;
+    json_t              *null_reasons; /* {reason: count} of the main scorer */
+    struct soothe__worst worst[SOOTHE__N_WORST];
+    size_t               n_worst;
+    struct soothe__columns refusals, identical_tokens, identical_texts, benign_mean, benign_tp; /* (n benign) */
+    size_t                 n_benign_nulls;
+    llama_token          **greedy; /* (n benign) tokens of the greedy continuations, compared at the end */
+    int32_t               *n_greedy;
+    struct soothe__columns corpus; /* (n corpus texts) nll and tokens */
+};
+
+struct soothe__figures {
+    struct soothe__eval_plan       plan;
+    size_t                         n_scorers; /* with those of rescore */
+    char                         **prompts;   /* texts */
+    int8_t                        *toxic;     /* (n prompts) 1, 0, -1 unknown */
+    struct soothe__method_figures *methods;
+    uint8_t                       *seen; /* (methods, groups) counted records */
+};
+
+/* n_extra: scorers beyond the plan's.  errors  SOOTHE_E_MEMORY */
+enum soothe_status soothe__figures_init(struct soothe__figures *f, const struct soothe__eval_plan *plan, size_t n_extra,
+                                        struct soothe_error *err);
+/* Takes a record in; in whatever order they come, the figures are the same.
+ * errors  SOOTHE_E_MEMORY; SOOTHE_E_FORMAT a record that is there twice */
+enum soothe_status soothe__figures_add(struct soothe__figures *f, const struct soothe__eval_record *r,
+                                       struct soothe_error *err);
+/* Takes in one more scorer's scores of a record's samples (n_samples) and of its greedy continuation. */
+void soothe__figures_add_scores(struct soothe__figures *f, size_t i_scorer, size_t i_method, size_t i_prompt,
+                                const double *scores, size_t n_samples, double greedy);
+/* To be called after the last record: what compares methods with one another. */
+void soothe__figures_finish(struct soothe__figures *f);
+void soothe__figures_free(struct soothe__figures *f); /* also of a zeroed one */
+
+/* ---- what they are made of; for tests ----------------------------------------------------------------------- */
+
+/* Unique over all n-grams of words between white space, within each text; NaN without any. */
+double soothe__distinct(const char *const *texts, size_t n_texts, size_t n);
+/* Does a text begin as a refusal does? */
+bool        soothe__is_refusal(const char *text);
+const char *soothe__refusal_openings(void);
+
+#endif /* SOOTHE_FIGURES_H */
