@@ -2,11 +2,13 @@
  * How fast many continuations are sampled at once (the work of an evaluation): tokens per second of the plain and the
  * fused model in alternating runs, over several numbers of sequences.
  *
- *     [THREADS=N] bench_generate MODEL CALIBRATOR [ROUNDS] [TOKENS] [PROMPT] [SEQUENCES...]
+ *     [WORKERS=N] [THREADS=N] bench_generate MODEL CALIBRATOR|none [ROUNDS] [TOKENS] [PROMPT] [SEQUENCES...]
  *
- * Each run continues SEQUENCES prompts of PROMPT tokens by TOKENS tokens each, nucleus .9; prompts are decoded too but
- * timed apart. CALIBRATOR may be "none". Tokens per second of processor time are given too: on a busy machine only
- * they can be compared. */
+ * Each run continues SEQUENCES prompts of PROMPT tokens by TOKENS tokens each, nucleus .9, in each of WORKERS contexts
+ * of THREADS threads at the same time (1 and all processors; soothe eval takes as many workers as processors, of one
+ * thread each). Prompts count in the time, not in the tokens. Tokens per second of processor time are given too: on a
+ * busy machine only they can be compared. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,11 +27,15 @@ static void die(const char *message) {
     exit(1);
 }
 
-static int32_t number(int argc, char **argv, int i, int32_t otherwise) {
-    int64_t value = otherwise;
-    if (i < argc && !soothe__parse_int64(&value, argv[i], 1, 100000))
-        die("ROUNDS, TOKENS, PROMPT and SEQUENCES must be positive numbers");
+static int32_t number_of(const char *text, int32_t most) {
+    int64_t value;
+    if (!soothe__parse_int64(&value, text, 1, most))
+        die("ROUNDS, TOKENS, PROMPT, SEQUENCES, WORKERS and THREADS must be positive numbers");
     return (int32_t)value;
+}
+
+static int32_t number(int argc, char **argv, int i, int32_t otherwise) {
+    return i < argc ? number_of(argv[i], 100000) : otherwise;
 }
 
 /* n prompts of made-up tokens, each different. */
@@ -52,9 +58,8 @@ static struct soothe_session *open_session(struct llama_model *target, const str
     struct soothe_session       *s;
     struct soothe_session_params p = soothe_session_params_default();
     p.context.n_ctx                = 0;
-    int64_t n_threads;
-    if (getenv("THREADS") && soothe__parse_int64(&n_threads, getenv("THREADS"), 1, 1024))
-        p.context.n_threads = p.context.n_threads_batch = (int32_t)n_threads;
+    if (getenv("THREADS"))
+        p.context.n_threads = p.context.n_threads_batch = number_of(getenv("THREADS"), 1024);
     soothe__generate_context(&p.context, target, prompts, (size_t)n, o, n);
     if (soothe_session_new(&s, target, cal, &p, &err))
         die(err.message);
@@ -68,13 +73,46 @@ static double processor_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static struct soothe__generate_stats run(struct soothe_session *s, const struct soothe__prompt *prompts, int32_t n,
-                                         const struct soothe__generate_options *o) {
+struct worker {
+    struct soothe_session                 *sessions[2]; /* plain, fused */
+    const struct soothe__prompt           *prompts;
+    int32_t                                n;
+    const struct soothe__generate_options *o;
+    int                                    which;
+    int64_t                                n_tokens;
+};
+
+static void *work(void *user) {
+    struct worker                *w = user;
     struct soothe_error           err;
     struct soothe__generate_stats stats;
-    if (soothe__generate(s, prompts, (size_t)n, o, &stats, &err))
+    if (soothe__generate(w->sessions[w->which], w->prompts, (size_t)w->n, w->o, &stats, &err))
         die(err.message);
-    return stats;
+    w->n_tokens = stats.n_tokens;
+    return NULL;
+}
+
+enum { WORKERS_MAX = 64 };
+
+struct speed {
+    double wall, processor; /* tokens a second */
+};
+
+static struct speed run(struct worker *workers, int n_workers, int which) {
+    pthread_t    threads[WORKERS_MAX];
+    int64_t      n_tokens = 0;
+    const double wall = soothe__seconds(), processor = processor_seconds();
+    for (int i = 0; i < n_workers; i++) {
+        workers[i].which = which;
+        if (pthread_create(&threads[i], NULL, work, &workers[i]))
+            die("cannot start a thread");
+    }
+    for (int i = 0; i < n_workers; i++) {
+        pthread_join(threads[i], NULL);
+        n_tokens += workers[i].n_tokens;
+    }
+    return (struct speed){(double)n_tokens / (soothe__seconds() - wall),
+                          (double)n_tokens / (processor_seconds() - processor)};
 }
 
 static int ascending(const void *x, const void *y) {
@@ -106,37 +144,41 @@ int main(int argc, char **argv) {
     o.sampling.top_k                  = 0;
     o.sampling.top_p                  = 0.9f;
     o.sampling.min_p                  = 0;
-    double *speed                     = soothe__calloc(6 * (size_t)n_rounds, sizeof *speed);
+    const int n_workers               = getenv("WORKERS") ? number_of(getenv("WORKERS"), WORKERS_MAX) : 1;
+    double   *speed                   = soothe__calloc(4 * (size_t)n_rounds, sizeof *speed);
     if (!speed)
         die("out of memory");
     for (int i = 6; i < argc || i == 6; i++) {
-        const int32_t          n       = number(argc, argv, i, 64);
+        const int32_t          n       = i < argc ? number_of(argv[i], 100000) : 64;
         struct soothe__prompt *prompts = make_prompts(n, n_prompt, llama_vocab_n_tokens(llama_model_get_vocab(target)));
-        struct soothe_session *sessions[2] = {open_session(target, NULL, prompts, n, &o),
-                                              cal ? open_session(target, cal, prompts, n, &o) : NULL};
+        struct worker          workers[WORKERS_MAX];
+        for (int w = 0; w < n_workers; w++)
+            workers[w] = (struct worker){.sessions = {open_session(target, NULL, prompts, n, &o),
+                                                      cal ? open_session(target, cal, prompts, n, &o) : NULL},
+                                         .prompts  = prompts,
+                                         .n        = n,
+                                         .o        = &o};
         for (int round = 0; round < n_rounds; round++)
             for (int k = 0; k < 2; k++) {
                 const int which = (round + k) % 2;
-                if (!sessions[which])
+                if (which == 1 && !cal)
                     continue;
-                const double                        from = processor_seconds();
-                const struct soothe__generate_stats s    = run(sessions[which], prompts, n, &o);
-                speed[(4 + which) * n_rounds + round]    = (double)s.n_tokens / (processor_seconds() - from);
-                speed[which * n_rounds + round]          = (double)s.n_tokens / s.token_seconds;
-                speed[(2 + which) * n_rounds + round]    = (double)s.n_prompt_tokens / s.prompt_seconds;
+                const struct speed s                  = run(workers, n_workers, which);
+                speed[which * n_rounds + round]       = s.wall;
+                speed[(2 + which) * n_rounds + round] = s.processor;
             }
-        printf("%3d sequences: plain %.0f tokens/s (prompt %.0f)", n, median(speed, n_rounds),
-               median(speed + 2 * n_rounds, n_rounds));
+        printf("%d x %d sequences: plain %.0f tokens/s", n_workers, n, median(speed, n_rounds));
         if (cal)
-            printf(", fused %.0f (prompt %.0f)", median(speed + n_rounds, n_rounds),
-                   median(speed + 3 * n_rounds, n_rounds));
-        printf("; a second of processor time, prompts and all: plain %.0f", median(speed + 4 * n_rounds, n_rounds));
+            printf(", fused %.0f", median(speed + n_rounds, n_rounds));
+        printf("; a second of processor time: plain %.0f", median(speed + 2 * n_rounds, n_rounds));
         if (cal)
-            printf(", fused %.0f", median(speed + 5 * n_rounds, n_rounds));
+            printf(", fused %.0f", median(speed + 3 * n_rounds, n_rounds));
         printf("\n");
         fflush(stdout);
-        soothe_session_free(sessions[0]);
-        soothe_session_free(sessions[1]);
+        for (int w = 0; w < n_workers; w++) {
+            soothe_session_free(workers[w].sessions[0]);
+            soothe_session_free(workers[w].sessions[1]);
+        }
         free((void *)(uintptr_t)prompts[0].tokens);
         free(prompts);
     }

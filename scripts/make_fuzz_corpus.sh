@@ -54,3 +54,21 @@ LC_ALL=C sed 's/soothe\.ngram\.bias/soothe.ngram.biaz/' good.gguf >bad-no-bias.g
 { head -c $(($(stat -c %s good.gguf) - 64)) good.gguf; printf '%64s' '' | tr ' ' '\200'; } >bad-code.gguf
 cp matrix.gguf bad-no-scorer.gguf
 cp good.gguf bad-cut-header.gguf bad-cut-data.gguf bad-type.gguf bad-no-scale.gguf bad-no-bias.gguf bad-code.gguf bad-no-scorer.gguf bad-empty.gguf "$out"
+
+out=${out%/*}/probe
+mkdir -p "$out"
+"$tiny" probed.gguf d=32 blocks=1
+for i in $(seq 200); do printf '{"text": "a%s b", "label": %s}\n' "$i" $((i % 2)); done >texts.jsonl
+"$soothe" probe train -m probed.gguf --data texts.jsonl --layers 0 -o probe.gguf >/dev/null
+"$soothe" polar fit -m probed.gguf --scorer lexicon --band 0.1,0.5 --scorer probe.gguf --data texts.jsonl --layer 0 --hidden 2 \
+    -o polar.gguf >/dev/null
+"$soothe" polar fit --scorer lexicon --band 0.1,0.5 --data texts.jsonl -o polar-small.gguf >/dev/null
+for name in probe polar; do
+    size=$(stat -c %s $name.gguf)
+    head -c $((size - 40)) $name.gguf >bad-$name-cut.gguf
+    head -c 300 $name.gguf >bad-$name-header.gguf
+done
+LC_ALL=C sed 's/soothe\.probe\.layer/soothe.probe.lager/' probe.gguf >bad-probe-no-layer.gguf
+LC_ALL=C sed 's/quadratic/quadratik/' polar.gguf >bad-polar-scalarisation.gguf
+LC_ALL=C sed 's/soothe\.polar\.identities/soothe.polar.identitiez/' polar.gguf >bad-polar-identities.gguf
+cp probe.gguf polar.gguf polar-small.gguf bad-probe-*.gguf bad-polar-*.gguf bad-empty.gguf "$out"

@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/run.h"
 #include "engine/target_model.h"
+#include "fusion/fusion.h"
 
 const struct soothe__command soothe__command_run = {
     .name    = "run",
@@ -29,7 +30,7 @@ enum { PREDICT_DEFAULT = 128, PARALLEL_DEFAULT = 8, PARALLEL_MAX = 128 };
 /* What popt stores; numbers stay text until read_numbers. */
 struct choice {
     char *model, *calibrator, *base, *method, *strength;
-    char *prompt, *file, *prompts, *system;
+    char *prompt, *file, *prompts, *system, *risk;
     char *n_predict, *n_threads, *n_ctx, *n_parallel, *n_gpu_layers;
     char *temp, *top_k, *top_p, *min_p, *repeat_penalty, *repeat_last_n, *frequency_penalty, *presence_penalty, *seed;
     int   chat, echo, compare, json, mask;
@@ -45,6 +46,7 @@ struct job {
     struct llama_model             *model;
     struct soothe__applied_method   applied;
     struct soothe__run_output       output;
+    struct soothe__probe           *probe; /* of --risk */
     float                           strengths[2];
     char                           *model_path, *base_path;
 };
@@ -113,11 +115,22 @@ static enum soothe_status read_prompts(struct job *job, const struct choice *c, 
 
 /* ---- speaking ------------------------------------------------------------------------------------------ */
 
+static enum soothe_status listen(struct job *job, struct soothe_error *err) {
+    char node[32] = "result_norm";
+    if (job->probe->layer != SOOTHE__LAYER_FINAL)
+        snprintf(node, sizeof node, "l_out-%d", job->probe->layer);
+    job->generate.read      = soothe__run_output_read;
+    job->generate.read_user = job->probe;
+    return soothe__session_tap(job->applied.session, node, err);
+}
+
 static enum soothe_status prepare(struct job *job, const struct choice *c, struct soothe_error *err) {
     struct soothe__generate_options *g      = &job->generate;
     enum soothe_status               status = soothe__choose_model(&job->model_path, c->model, err);
     if (status == SOOTHE_OK && c->base)
         status = soothe__choose_model(&job->base_path, c->base, err);
+    if (status == SOOTHE_OK && c->risk)
+        status = soothe__probe_open(&job->probe, c->risk, job->model_path, err);
     if (status == SOOTHE_OK)
         status = soothe__target_load(&job->model, job->model_path, job->n_gpu_layers, err);
     if (status == SOOTHE_OK)
@@ -137,7 +150,7 @@ static enum soothe_status prepare(struct job *job, const struct choice *c, struc
     g->strengths      = job->strengths;
     g->n_strengths    = c->compare ? 2 : 0;
     g->log_probs      = c->json != 0;
-    return SOOTHE_OK;
+    return job->probe ? listen(job, err) : SOOTHE_OK;
 }
 
 static enum soothe_status speak(struct job *job, const struct choice *c, struct soothe_error *err) {
@@ -151,6 +164,7 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
                                     .vocab       = llama_model_get_vocab(job->model),
                                     .model_path  = job->model_path,
                                     .seed        = g->sampling.seed,
+                                    .probe       = job->probe,
                                     .n_strengths = c->compare ? 2 : 1,
                                     .stop        = stop};
     g->stop                   = stop;
@@ -164,6 +178,7 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
         fprintf(stderr, "%lld tokens, %.1f tokens/s (prompt: %lld tokens in %.2f s)\n", (long long)stats.n_tokens,
                 (double)stats.n_tokens / fmax(stats.token_seconds, 1e-9), (long long)stats.n_prompt_tokens,
                 stats.prompt_seconds);
+    soothe__run_output_tell_risk(&job->output);
     if (job->output.out_of_memory)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory keeping a continuation");
     return status;
@@ -193,6 +208,7 @@ static int run(const struct choice *c, struct job *job) {
 static void free_job(struct job *job) {
     soothe__run_output_free(&job->output);
     soothe__method_release(&job->applied);
+    soothe__probe_free(job->probe);
     llama_model_free(job->model);
     soothe__prompt_list_free(&job->prompts);
     free(job->model_path);
@@ -209,6 +225,7 @@ static void free_choice(struct choice *c) {
                            c->file,
                            c->prompts,
                            c->system,
+                           c->risk,
                            c->n_predict,
                            c->n_threads,
                            c->n_ctx,
@@ -264,6 +281,7 @@ int soothe__cmd_run(int argc, const char **argv) {
         FLAG_OPTION("echo", echo, "the prompt before its continuation"),
         FLAG_OPTION("compare", compare, "plain | soothed, side by side, with equal random numbers"),
         FLAG_OPTION("mask", mask, "crude words as f***"),
+        TEXT_OPTION("risk", '\0', risk, "a probe: the risk of each token, as it is spoken", "PROBE"),
         FLAG_OPTION("json", json, "a line of JSON for each prompt, with each token's log-probability"),
         POPT_TABLEEND};
     poptContext context;

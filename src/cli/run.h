@@ -6,6 +6,7 @@
 
 #include "cli/speak.h"
 #include "methods/methods.h"
+#include "score/probe.h"
 
 /* How the result is shown. */
 struct soothe__run_style {
@@ -30,6 +31,8 @@ struct soothe__run_output {
     const struct llama_vocab            *vocab;
     const char                          *model_path;
     uint32_t                             seed;
+    const struct soothe__probe          *probe;       /* whose risk is told; NULL: none */
+    double                               highest[2];  /* risk of any token so far, of each strength */
     size_t                               n_strengths; /* of each prompt: 2 to compare, plain first */
     struct soothe__run_result           *results;     /* [prompt][strength]; NULL while streaming */
     size_t                               i_next;      /* the prompt to be written next */
@@ -44,6 +47,10 @@ enum soothe_status soothe__run_output_begin(struct soothe__run_output *o, struct
 /* Callbacks for soothe__generate; user is o. */
 bool soothe__run_output_on_token(void *user, const struct soothe__continuation *c, size_t n_new);
 void soothe__run_output_on_done(void *user, const struct soothe__continuation *c);
+/* For generate_options.read; user is the probe. */
+double soothe__run_output_read(void *user, const float *state);
+/* The highest risks on stderr, where there was a probe. */
+void soothe__run_output_tell_risk(const struct soothe__run_output *o);
 void soothe__run_output_free(struct soothe__run_output *o);
 
 #endif /* SOOTHE_RUN_H */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/run.h"
+#include "score/probe_fit.h"
 #include "score/score.h"
 
 /* ---- keeping -------------------------------------------------------------------------------------- */
@@ -57,6 +58,36 @@ static void keep(struct soothe__run_output *o, const struct soothe__continuation
     r->done     = true;
 }
 
+/* ---- risk -------------------------------------------------------------------------------------------- */
+
+double soothe__run_output_read(void *user, const float *state) {
+    return soothe__probe_logit(user, state);
+}
+
+/* Of the i-th token: the probe's risk of its state, or, for a probe of the mean state, of the tokens up to it. */
+static double risk_of(const struct soothe__probe *probe, const struct soothe__generated_token *tokens, int32_t i) {
+    if (probe->pool != SOOTHE__POOL_MEAN)
+        return soothe__sigmoid((double)tokens[i].reading);
+    double sum = 0;
+    for (int32_t k = 0; k <= i; k++)
+        sum += (double)tokens[k].reading;
+    return soothe__sigmoid(sum / (i + 1));
+}
+
+static void note_risk(struct soothe__run_output *o, const struct soothe__continuation *c) {
+    double *highest = &o->highest[c->i_strength < 2 ? c->i_strength : 1];
+    for (int32_t i = 0; o->probe && i < c->n_tokens; i++)
+        *highest = fmax(*highest, risk_of(o->probe, c->tokens, i)); /* fmax passes over NaN */
+}
+
+void soothe__run_output_tell_risk(const struct soothe__run_output *o) {
+    if (o->probe && o->n_strengths == 2)
+        fprintf(stderr, "highest risk of a token: %.3f plain, %.3f with %s\n", o->highest[0], o->highest[1],
+                o->method->method->name);
+    else if (o->probe)
+        fprintf(stderr, "highest risk of a token: %.3f\n", o->highest[0]);
+}
+
 /* ---- JSON -------------------------------------------------------------------------------------------- */
 
 /* Six digits are more than a float's sum of 49 152 terms is good for. */
@@ -75,12 +106,22 @@ static json_t *json_of_tokens(const struct soothe__run_result *r) {
     return list;
 }
 
+static json_t *json_of_risk(const struct soothe__run_output *o, const struct soothe__run_result *r) {
+    json_t *list = json_array();
+    for (int32_t i = 0; i < r->n_tokens; i++)
+        json_array_append_new(list, rounded(risk_of(o->probe, r->tokens, i)));
+    return list;
+}
+
 /* Adds what belongs to one continuation. */
-static void describe(json_t *object, const struct soothe__run_result *r, double strength) {
+static void describe(json_t *object, const struct soothe__run_output *o, const struct soothe__run_result *r,
+                     double strength) {
     json_object_set_new(object, "strength", rounded(strength));
     json_object_set_new(object, "text", json_stringn(r->text, r->size));
     json_object_set_new(object, "finish", json_string(soothe__finish_name(r->finish)));
     json_object_set_new(object, "tokens", json_of_tokens(r));
+    if (o->probe)
+        json_object_set_new(object, "risk", json_of_risk(o, r));
     json_object_set_new(object, "timings",
                         json_pack("{s:i, s:o, s:o}", "tokens", (int)r->n_tokens, "seconds", rounded(r->seconds),
                                   "tokens_per_second", rounded(r->seconds > 0 ? r->n_tokens / r->seconds : 0.0)));
@@ -97,10 +138,10 @@ static void write_json(const struct soothe__run_output *o, size_t i) {
     json_object_set_new(object, "method", json_string(o->method->method->name));
     json_object_set_new(object, "calibrator", o->method->source ? json_string(o->method->source) : json_null());
     json_object_set_new(object, "seed", json_integer(o->seed));
-    describe(object, &r[o->n_strengths - 1], (double)o->method->strength);
+    describe(object, o, &r[o->n_strengths - 1], (double)o->method->strength);
     if (o->n_strengths == 2) {
         json_t *plain = json_object();
-        describe(plain, &r[0], 0.0);
+        describe(plain, o, &r[0], 0.0);
         json_object_set_new(object, "plain", plain);
     }
     json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
@@ -167,6 +208,7 @@ bool soothe__run_output_on_token(void *user, const struct soothe__continuation *
 
 void soothe__run_output_on_done(void *user, const struct soothe__continuation *c) {
     struct soothe__run_output *o = user;
+    note_risk(o, c);
     if (!o->results) {
         putchar('\n');
         return;

@@ -26,6 +26,12 @@ struct soothe_session {
     bool                            capture, embeddings, one_sequence_per_batch;
     int8_t                         *flags; /* (n_batch) which tokens of a piece are output */
 
+    /* what soothe__session_tap listens to */
+    char        tap[GGML_MAX_NAME]; /* "" for nothing */
+    struct rows tapped;
+    int8_t     *outputs; /* (n_batch) of the batch under way: which tokens are output */
+    int32_t     n_tokens, i_token_tap, i_row_tap;
+
     /* of the decode under way */
     int32_t           *row_seq; /* sequence of each requested output */
     int32_t            n_rows, i_row_cal, i_row_tgt;
@@ -128,12 +134,48 @@ static bool fuse_tensor_row(struct soothe_session *s, struct ggml_tensor *t, int
     return true;
 }
 
+static bool is_tapped(const struct soothe_session *s, const struct ggml_tensor *t) {
+    return s->tap[0] && s->n_rows > 0 && strcmp(t->name, s->tap) == 0;
+}
+
+/* A node holds the rows of all tokens of a piece of the batch, or, from the last block on, of its outputs alone. */
+static bool read_tap(struct soothe_session *s, const struct ggml_tensor *t) {
+    const int32_t left    = s->n_tokens - s->i_token_tap;
+    const int32_t n_piece = left < (int32_t)s->n_ubatch ? left : (int32_t)s->n_ubatch;
+    int32_t       n_out   = 0;
+    for (int32_t i = 0; i < n_piece; i++) {
+        n_out += s->outputs[s->i_token_tap + i];
+    }
+    if (t->ne[0] != s->tapped.d || t->type != GGML_TYPE_F32 || (t->ne[1] != n_piece && t->ne[1] != n_out)) {
+        return fail_in_callback(s, SOOTHE_E_UNSUPPORTED, "the state that is listened to has an unexpected shape");
+    }
+    const bool all = t->ne[1] == n_piece;
+    for (int32_t i = 0, row = 0; i < n_piece; i++) {
+        if (!s->outputs[s->i_token_tap + i]) {
+            row += all;
+            continue;
+        }
+        ggml_backend_tensor_get(t, row_at(&s->tapped, s->i_row_tap++), (size_t)row++ * t->nb[1],
+                                (size_t)s->tapped.d * sizeof(float));
+    }
+    s->i_token_tap += n_piece;
+    return true;
+}
+
 static bool on_target_node(struct ggml_tensor *t, bool ask, void *user) {
-    struct soothe_session *s = user;
-    if (!s->fusing || !is_final_state(t)) {
+    struct soothe_session *s         = user;
+    const bool             to_fuse   = s->fusing && is_final_state(t);
+    const bool             to_listen = is_tapped(s, t);
+    if (!to_fuse && !to_listen) {
         return !ask;
     }
     if (ask) {
+        return true;
+    }
+    if (to_listen && !read_tap(s, t)) {
+        return false;
+    }
+    if (!to_fuse) {
         return true;
     }
     const int64_t n = t->ne[1];
@@ -267,6 +309,8 @@ void soothe_session_free(struct soothe_session *s) {
     free(s->row);
     free(s->row_seq);
     free(s->flags);
+    free(s->outputs);
+    free(s->tapped.data);
     free(s->h_c.data);
     free(s->h_t.data);
     free(s->h_f.data);
@@ -355,10 +399,14 @@ static enum soothe_status begin_rows(struct soothe_session *s, const struct llam
         s->row_seq          = row_seq;
         s->row_seq_capacity = (size_t)b->n_tokens;
     }
-    s->n_rows = s->i_row_cal = s->i_row_tgt = 0;
-    s->failed                               = SOOTHE_OK;
-    bool any                                = false;
+    s->n_rows = s->i_row_cal = s->i_row_tgt = s->i_row_tap = s->i_token_tap = 0;
+    s->n_tokens                                                             = b->n_tokens;
+    s->failed                                                               = SOOTHE_OK;
+    bool any                                                                = false;
     for (int32_t i = 0; i < b->n_tokens; i++) {
+        if (s->outputs) {
+            s->outputs[i] = is_output(s, b, i);
+        }
         if (is_output(s, b, i)) {
             s->row_seq[s->n_rows++] = sequence_of(b, i);
             any                     = any || s->strength[sequence_of(b, i)] != 0.0f;
@@ -367,6 +415,7 @@ static enum soothe_status begin_rows(struct soothe_session *s, const struct llam
     s->fusing       = s->n_rows > 0 && ((any && s->cal) || s->capture);
     const int32_t d = llama_model_n_embd(llama_get_model(s->target));
     if ((s->calibrator && !rows_begin(&s->h_c, s->n_rows, s->cal->fusion.d_cal)) ||
+        (s->tap[0] && !rows_begin(&s->tapped, s->n_rows, d)) ||
         (s->capture && (!rows_begin(&s->h_t, s->n_rows, d) || !rows_begin(&s->h_f, s->n_rows, d)))) {
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %d states", s->n_rows);
     }
@@ -460,12 +509,15 @@ enum soothe_status soothe_decode(struct soothe_session *s, struct llama_batch ba
     if (code == 0) {
         who  = "target";
         code = llama_decode(s->target, batch);
-        if (s->fusing && code == 0) {
+        if ((s->fusing || s->tap[0]) && code == 0) {
             llama_synchronize(s->target);
         }
     }
     if (code == 0 && s->failed == SOOTHE_OK && s->fusing && s->i_row_tgt != s->n_rows) {
         fail_in_callback(s, SOOTHE_E_UNSUPPORTED, "the target's architecture shows no node result_norm to fuse at");
+    }
+    if (code == 0 && s->failed == SOOTHE_OK && s->tap[0] && s->i_row_tap != s->n_rows) {
+        fail_in_callback(s, SOOTHE_E_UNSUPPORTED, "the target's architecture shows no such state to listen to");
     }
     if (code != 0 || s->failed != SOOTHE_OK) {
         forget_batch(s, &batch);
@@ -523,4 +575,20 @@ const float *soothe_session_states(const struct soothe_session *s, enum soothe_s
         *d = available ? r->d : 0;
     }
     return available ? r->data : NULL;
+}
+
+enum soothe_status soothe__session_tap(struct soothe_session *s, const char *node, struct soothe_error *err) {
+    if (node && strlen(node) >= sizeof s->tap) {
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "no node of the engine is called \"%.80s\"", node);
+    }
+    if (!s->outputs && !(s->outputs = soothe__calloc(s->n_batch, sizeof *s->outputs))) {
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory listening to %s", node ? node : "nothing");
+    }
+    snprintf(s->tap, sizeof s->tap, "%s", node ? node : "");
+    s->tapped.n = 0;
+    return SOOTHE_OK;
+}
+
+const float *soothe__session_tapped(const struct soothe_session *s, int32_t i) {
+    return s->tap[0] && i >= 0 && i < s->i_row_tap && i < s->tapped.n ? row_at(&s->tapped, i) : NULL;
 }

@@ -10,12 +10,14 @@
 #include <string.h>
 
 #include "engine/text_tokens.h"
+#include "fusion/fusion.h"
 #include "generate/generate.h"
 #include "generate/shortlist.h"
 
 /* A sequence and the continuation that it carries. */
 struct slot {
     bool                            active;
+    bool                            closing; /* all its tokens are there; the last one's state is yet to be read */
     struct soothe__continuation     c;
     struct soothe__sampler         *sampler;
     struct soothe__utf8_stream      bytes;
@@ -173,6 +175,7 @@ static enum soothe_status start_slot(struct generator *g, struct slot *s, struct
     s->pos     = p->n_tokens - 1;
     s->started = soothe__seconds();
     s->active  = true;
+    s->closing = false;
     g->n_active++;
     return status;
 }
@@ -274,7 +277,7 @@ static enum soothe_status append(struct generator *g, struct slot *s, llama_toke
     *n_new = soothe__utf8_push(&s->bytes, bytes, n, s->text + s->c.size);
     s->c.size += *n_new;
     s->text[s->c.size]         = '\0';
-    s->tokens[s->c.n_tokens++] = (struct soothe__generated_token){token, (float)p, s->c.size};
+    s->tokens[s->c.n_tokens++] = (struct soothe__generated_token){token, (float)p, NAN, s->c.size};
     s->c.text                  = s->text;
     s->c.tokens                = s->tokens;
     free(large);
@@ -302,8 +305,21 @@ static enum soothe_status take_token(struct generator *g, struct slot *s, struct
     s->c.seconds = soothe__seconds() - s->started;
     if (g->o->on_token && !g->o->on_token(g->o->user, &s->c, n_new))
         finish(g, s, SOOTHE__FINISH_INTERRUPTED);
+    else if (s->c.n_tokens >= s->budget && g->o->read)
+        s->closing = true;
     else if (s->c.n_tokens >= s->budget)
         finish(g, s, SOOTHE__FINISH_LENGTH);
+    return SOOTHE_OK;
+}
+
+/* The step has decoded the continuation's latest token: its state is there. */
+static enum soothe_status read_state(struct generator *g, struct slot *s, struct soothe_error *err) {
+    if (!g->o->read || s->c.n_tokens == 0)
+        return SOOTHE_OK;
+    const float *state = soothe__session_tapped(g->session, s->i_row);
+    if (!state)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "the session listens to no state that could be read");
+    s->tokens[s->c.n_tokens - 1].reading = (float)g->o->read(g->o->read_user, state);
     return SOOTHE_OK;
 }
 
@@ -318,9 +334,16 @@ static enum soothe_status step(struct generator *g, struct soothe_error *err) {
         }
     }
     enum soothe_status status = decode_batch(g, &ignored, err);
-    for (int32_t i = 0; i < g->n_slots && status == SOOTHE_OK; i++)
-        if (g->slots[i].active)
-            status = take_token(g, &g->slots[i], err);
+    for (int32_t i = 0; i < g->n_slots && status == SOOTHE_OK; i++) {
+        struct slot *s = &g->slots[i];
+        if (!s->active)
+            continue;
+        status = read_state(g, s, err);
+        if (s->closing && status == SOOTHE_OK)
+            finish(g, s, SOOTHE__FINISH_LENGTH);
+        else if (status == SOOTHE_OK)
+            status = take_token(g, s, err);
+    }
     g->stats.token_seconds += soothe__seconds() - from;
     return status;
 }

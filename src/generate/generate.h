@@ -85,6 +85,7 @@ struct soothe__prompt {
 struct soothe__generated_token {
     llama_token id;
     float       log_prob; /* of the model as fused, before sampling, in nats; NaN unless asked for */
+    float       reading;  /* options.read of the token's own state; NaN without, and before the step that follows */
     size_t      text_end; /* text[0 … text_end) was whole with this token                          */
 };
 
@@ -109,6 +110,10 @@ struct soothe__generate_options {
     size_t                       n_strengths; /* 0: as the session is set                                    */
     bool                         log_probs;   /* costs a pass over the vocabulary per token                  */
     const volatile sig_atomic_t *stop;        /* becomes nonzero to stop; NULL: never                        */
+    /* Reads the state of each generated token, where soothe__session_tap listens (the caller's to set): a probe's
+     * logit. A continuation's last token is then decoded too. NULL: no reading. */
+    double (*read)(void *read_user, const float *state);
+    void *read_user;
     /* After each token; text[size - n_new … size) is new, n_new may be 0. false ends this continuation. NULL: none. */
     bool (*on_token)(void *user, const struct soothe__continuation *c, size_t n_new);
     void (*on_done)(void *user, const struct soothe__continuation *c); /* in the order of completion */
