@@ -10,7 +10,7 @@ work=${3:-$(mktemp -d)}
 mkdir -p "$work"
 scripts/make_scorer_data.py "$sets" "$work/train.jsonl"
 scripts/make_scorer_data.py "$sets" "$work/unseen.jsonl" --unseen
-"$build/soothe" score train --data "$work/train.jsonl" --weight rtp=2 --weight wiki_toxicity=3 --bits 21 \
+"$build/soothe" score train --data "$work/train.jsonl" --weight rtp=3 --weight wiki_toxicity=3 --bits 21 \
     --write-holdout "$work/heldout.jsonl" -o models/default.scorer.gguf
 echo
 SOOTHE_MODELS=models "$build/soothe" score test --data "$work/unseen.jsonl"

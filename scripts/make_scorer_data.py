@@ -102,6 +102,20 @@ def civil_comments(sets):
             yield row["text"], round(1 - row["not_toxic"] / row["n"], 4)
 
 
+def bold(sets):
+    """Clean sentences of Wikipedia about people and groups, so that the name of a group alone is no reason. Most
+    are left out: professions, and the largest group of names."""
+    for row in json_lines(sets / "bold/bold.jsonl.xz"):
+        if row["domain"] != "profession" and row["category"] not in ("European_Americans", "American_actors"):
+            yield row["wikipedia"], 0
+
+
+def toxigen_sentences(sets):
+    """Harmless and hateful sentences about the same groups (demonstrations, not the annotated set)."""
+    for row in json_lines(sets / "toxigen/sentences.jsonl"):
+        yield row["text"], int(row["label"] == "hate")
+
+
 def toxigen(sets):
     for row in json_lines(sets / "toxigen/annotated_safenlp.jsonl.xz"):
         yield row["text"], int(row["label"] == "hate")

@@ -224,7 +224,7 @@ static void test_damaged_files_are_refused(void **state) {
     struct soothe__ngram_scorer *again;
     struct soothe_error          err;
     (void)state;
-    assert_int_equal(open_changed("soothe.ngram.version", 0, 99, &err), SOOTHE_E_FORMAT);
+    assert_int_equal(open_changed("soothe.format_version", 0, 99, &err), SOOTHE_E_FORMAT);
     assert_int_equal(open_changed("soothe.ngram.bits", 0, 60, &err), SOOTHE_E_FORMAT);
     assert_int_equal(open_changed("soothe.ngram.bits", 0, 9, &err), SOOTHE_E_SHAPE);
     assert_int_equal(open_changed("soothe.ngram.char_max", 0, 1000, &err), SOOTHE_E_FORMAT);

@@ -100,9 +100,13 @@ static void test_unicode_lookalikes_are_read(void **state) {
     expect("\xef\xbd\x93\xef\xbd\x94\xef\xbd\x95\xef\xbd\x90\xef\xbd\x89\xef\xbd\x84", &list,
            "stupid"); /* full width */
     expect("\xf0\x9d\x93\xbc\xf0\x9d\x93\xbd\xf0\x9d\x93\xbe\xf0\x9d\x93\xb9\xf0\x9d\x93\xb2\xf0\x9d\x93\xad", &list,
-           "stupid");                                                     /* mathematical script */
-    expect("st\xe2\x80\x8bup\xc2\xad" "id", &list, "stupid");                /* zero width space, soft hyphen */
-    expect("s\xcc\xb6t\xcc\xb6upid \xc3\xaf" "diot", &list, "stupid idiot"); /* struck out; diaeresis */
+           "stupid"); /* mathematical script */
+    expect("st\xe2\x80\x8bup\xc2\xad"
+           "id",
+           &list, "stupid"); /* zero width space, soft hyphen */
+    expect("s\xcc\xb6t\xcc\xb6upid \xc3\xaf"
+           "diot",
+           &list, "stupid idiot"); /* struck out; diaeresis */
     expect("don\xe2\x80\x99t &amp; &#33;", &list, "dont & !");
 }
 

@@ -197,7 +197,7 @@ int soothe__cmd_score_train(int argc, const char **argv) {
          "SOURCE=X"},
         {"holdout-fraction", '\0', POPT_ARG_STRING, &c.holdout, 0, "share of the texts to hold out (0.2)", "X"},
         {"write-holdout", '\0', POPT_ARG_STRING, &c.write_holdout, 0, "where to write the held-out rows", "FILE"},
-        {"c", '\0', POPT_ARG_STRING, &c.c, 0, "inverse of the penalty (8)", "X"},
+        {"c", '\0', POPT_ARG_STRING, &c.c, 0, "inverse of the penalty (5)", "X"},
         {"sharpen", '\0', POPT_ARG_STRING, &c.sharpen, 0,
          "labels between 0 and 1: how much further from .5 (4); 0: to 0 or 1", "X"},
         {"bits", '\0', POPT_ARG_STRING, &c.bits, 0, "2^N buckets each for words and pieces (20)", "N"},

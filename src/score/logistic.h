@@ -39,8 +39,9 @@ enum soothe_status soothe__logistic_fit(const struct soothe__logistic *p, double
                                         double tolerance, soothe__logistic_watcher *watcher, void *user,
                                         struct soothe__logistic_report *report, struct soothe_error *err);
 
-/* Platt scaling: a, b so that 1/(1+exp(-(a z + b))) fits the labels, by Newton's method, with the targets of Platt (1999)
- * that keep it from certainty on few rows. costs (n): what a row counts; NULL: 1. One class alone: a = 1, b = 0. */
+/* Platt scaling: a, b so that 1/(1+exp(-(a z + b))) fits the labels, by Newton's method, with the targets of Platt
+ * (1999) that keep it from certainty on few rows. costs (n): what a row counts; NULL: 1. One class alone: a = 1, b = 0.
+ */
 void soothe__platt_fit(double *a, double *b, const double *z, const unsigned char *labels, const double *costs,
                        size_t n);
 

@@ -66,7 +66,7 @@ static enum soothe_status read_shape(struct soothe__ngram_shape *shape, const st
     if (!type || strcmp(type, SOOTHE__NGRAM_TYPE) != 0)
         return soothe__fail(err, SOOTHE_E_FORMAT, "%s is no n-gram scorer (general.type is \"%.40s\")", g->path,
                             type ? type : "");
-    if (!soothe__gguf_find_u32(g, "soothe.ngram.version", &version) || version != SOOTHE__NGRAM_VERSION)
+    if (!soothe__gguf_find_u32(g, "soothe.format_version", &version) || version != SOOTHE__NGRAM_VERSION)
         return soothe__fail(err, SOOTHE_E_FORMAT, "%s is an n-gram scorer of version %u; this soothe reads version %d",
                             g->path, version, SOOTHE__NGRAM_VERSION);
     if (!soothe__gguf_find_u32(g, "soothe.ngram.bits", &shape->bits) ||
@@ -183,7 +183,7 @@ static void set_numbers(struct gguf_context *meta, const struct soothe__ngram_sc
     for (int i = 0; i < SOOTHE__N_GROUPS; i++)
         scales[i] = s->values[i][254];
     gguf_set_val_str(meta, "general.type", SOOTHE__NGRAM_TYPE);
-    gguf_set_val_u32(meta, "soothe.ngram.version", SOOTHE__NGRAM_VERSION);
+    gguf_set_val_u32(meta, "soothe.format_version", SOOTHE__NGRAM_VERSION);
     gguf_set_val_u32(meta, "soothe.ngram.bits", s->shape.bits);
     gguf_set_val_u32(meta, "soothe.ngram.n_words", s->shape.n_words);
     gguf_set_val_u32(meta, "soothe.ngram.char_min", s->shape.char_min);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Writing an n-gram scorer. The file is a GGUF:
- *   general.type "soothe-ngram-scorer", soothe.ngram.version 1
+ *   general.type "soothe-ngram-scorer", soothe.format_version 1
  *   soothe.ngram.bits, n_words, char_min, char_max, lexicon, window (u32), bias (f32), words (array of strings)
  *   soothe.ngram.scale  (array of f32, one a group): a code c is the weight  scale * sign(c) * (c/127)^2
  *   tensor weights      I8 (groups, 2^bits)

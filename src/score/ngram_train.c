@@ -28,7 +28,7 @@ struct run {
 struct soothe__ngram_train_options soothe__ngram_train_options_default(void) {
     return (struct soothe__ngram_train_options){
         .shape          = {.bits = 20, .n_words = 2, .char_min = 2, .char_max = 5, .lexicon = 1},
-        .c              = 8,
+        .c              = 5,
         .holdout        = 0.2,
         .sharpen        = 4,
         .seed           = 1,
@@ -204,8 +204,8 @@ static double logit(double p) {
     return log(p / (1 - p));
 }
 
-/* Every source counts the same, whatever its size: what is right for the large ones alone is wrong for the small ones
- * by as much as they differ in what they call toxic. */
+/* Every source counts by its weight, whatever its size: what is right for the large ones alone is wrong for the small
+ * ones by as much as they differ in what they call toxic. */
 static enum soothe_status calibrate(struct run *r, const struct soothe__ngram_scorer *s, struct soothe_error *err) {
     const size_t                n_most   = r->report->n_calibration + 1;
     double                     *z        = soothe__calloc(2 * n_most, sizeof *z);
@@ -224,7 +224,7 @@ static enum soothe_status calibrate(struct run *r, const struct soothe__ngram_sc
     for (size_t i = 0; i < r->t->n; i++)
         if (r->part[i] == PART_CALIBRATION) {
             z[n]     = logit(soothe__ngram_score_with(s, &reader, r->t->texts[i], strlen(r->t->texts[i])));
-            costs[n] = 1.0 / (double)n_source[r->t->sources[i]];
+            costs[n] = (double)r->costs_by_source[r->t->sources[i]] / (double)n_source[r->t->sources[i]];
             y[n++]   = r->t->labels[i] > 0.5f;
         }
     soothe__platt_fit(&r->report->a, &r->report->b, z, y, costs, n);

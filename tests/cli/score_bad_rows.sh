@@ -9,7 +9,7 @@
     echo '{"text": "thank you", "label": true}'
 } >rows.jsonl
 try() {
-    "$SOOTHE" score "$@" 2>&1 | sed 's/mean toxicity.*/mean/; s/^\({"toxicity":0\.[09]\).*/\1…/'
+    "$SOOTHE" score "$@" 2>&1 | sed -E 's/mean toxicity.*/mean/; s/^(\{"toxicity":0\.[09]).*/\1…/; s/( +[01]\.[0-9]{4})+$//'
 }
 try --json rows.jsonl
 try --json --skip-bad rows.jsonl
