@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Why: a file made small for one token at a time is slow in batches (docs/evaluation.md). */
+ * Why: a file made small for one token at a time is slow in batches (docs/experiments.md). */
 #include "engine/requantize.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
  * Two passes over the V logits in vector registers (the largest; the sum of exponentials), then the tokens within 4 of
  * the largest, if these hold enough probability, else within 8, 16, … : usually some dozens out of 49 152. Only those
  * are sorted. The engine's own nucleus sampler builds V records and sorts a good part of them: with it sampling took
- * 30 % of the time of a 135M model with 32 sequences (docs/evaluation.md). */
+ * 30 % of the time of a 135M model with 32 sequences (docs/experiments.md). */
 #include "generate/shortlist.h"
 
 #include <math.h>
