@@ -362,6 +362,39 @@ static void test_shared_prompts_give_the_likelihoods_of_single_tokens(void **sta
     unlink("eval_tiny.gguf");
 }
 
+/* A model of learned positions has none behind its context: what does not fit is not measured, and nothing aborts. */
+static void test_what_a_model_has_no_positions_for_is_not_measured(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    const struct tiny_options    tiny = {.family = TINY_GPT2, .seed = 3, .n_context = 32};
+    struct soothe_session_params p    = soothe_session_params_default();
+    struct soothe_session       *s;
+    llama_token                  tokens[64];
+    assert_true(tiny_model_write("eval_tiny.gguf", &tiny));
+    struct llama_model *model = llama_model_load_from_file("eval_tiny.gguf", llama_model_default_params());
+    assert_non_null(model);
+    p.context.n_ctx     = 512; /* room enough, of no use */
+    p.context.n_seq_max = 3;
+    must(soothe_session_new(&s, model, NULL, &p, &err), &err);
+    assert_int_equal(soothe__conditional_most(soothe_session_context(s)), 32);
+    for (int i = 0; i < 64; i++)
+        tokens[i] = 5 + i;
+    struct soothe__conditional items[] = {{.tokens = tokens, .n_tokens = 7},
+                                          {.tokens = tokens, .n_tokens = 28},
+                                          {.tokens = tokens, .n_tokens = 27},
+                                          {.tokens = tokens, .n_tokens = 60}};
+    must(soothe__conditional_nll(s, tokens, 5, items, 4, &err), &err);
+    assert_int_equal(items[0].n_counted, 7);
+    assert_int_equal(items[1].n_counted, 0);
+    assert_int_equal(items[2].n_counted, 27);
+    assert_int_equal(items[3].n_counted, 0);
+    assert_true(items[0].nll > 0 && items[1].nll == 0);
+    assert_int_equal(soothe__conditional_nll(s, tokens, 33, items, 1, &err), SOOTHE_E_ARGUMENT);
+    soothe_session_free(s);
+    llama_model_free(model);
+    unlink("eval_tiny.gguf");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_methods_are_read_from_one_line),
@@ -374,6 +407,7 @@ int main(void) {
         cmocka_unit_test(test_damage_before_the_end_is_refused),
         cmocka_unit_test(test_a_folder_belongs_to_one_run_and_one_process),
         cmocka_unit_test(test_shared_prompts_give_the_likelihoods_of_single_tokens),
+        cmocka_unit_test(test_what_a_model_has_no_positions_for_is_not_measured),
     };
     llama_log_set(quiet, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

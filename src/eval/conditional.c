@@ -30,6 +30,12 @@ int32_t soothe__conditional_cells(int32_t n_prompt, int32_t n_longest, int32_t n
     return n < INT32_MAX ? (int32_t)n : INT32_MAX;
 }
 
+/* The engine aborts at a position for which a model has no embedding. */
+int32_t soothe__conditional_most(const struct llama_context *ctx) {
+    const int32_t n_ctx = (int32_t)llama_n_ctx(ctx), trained = llama_model_n_ctx_train(llama_get_model(ctx));
+    return trained > 0 && trained < n_ctx ? trained : n_ctx;
+}
+
 int32_t soothe__conditional_rows(const struct llama_model *model) {
     const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
     const int32_t n       = (int32_t)(LOGITS_BYTES / sizeof(float)) / (n_vocab > 0 ? n_vocab : 1);
@@ -144,18 +150,21 @@ static enum soothe_status back_to_prompt(struct pass *p, const llama_token *prom
 static enum soothe_status run(struct pass *p, const llama_token *prompt, int32_t n_prompt, size_t n,
                               struct soothe_error *err) {
     const struct llama_model *model   = llama_get_model(p->ctx);
-    const int64_t             n_cells = (int64_t)llama_n_ctx(p->ctx);
+    const int64_t             n_cells = (int64_t)llama_n_ctx(p->ctx), n_most = soothe__conditional_most(p->ctx);
     const bool   alone = llama_model_is_recurrent(model) || llama_model_is_hybrid(model); /* no mixed rows there */
     const size_t n_seq = alone ? 1 : llama_n_seq_max(p->ctx);
-    if (n_prompt < 1 || n_prompt > n_cells)
+    if (n_prompt < 1 || n_prompt > n_most)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "a prompt of %d tokens does not fit the context of %lld", n_prompt,
-                            (long long)n_cells);
+                            (long long)n_most);
     enum soothe_status status = run_prompt(p, prompt, n_prompt, n, err);
     for (size_t from = 0, to; from < n && !status; from = to) {
         int64_t cells = n_prompt;
-        for (to = from; to < n && to - from < n_seq && cells + p->items[to].n_tokens <= n_cells; to++)
+        for (to = from; to < n && to - from < n_seq && cells + p->items[to].n_tokens <= n_cells &&
+                        n_prompt + (int64_t)p->items[to].n_tokens <= n_most;
+             to++)
             cells += p->items[to].n_tokens;
         if (to == from) { /* too long even alone */
+            p->items[to].nll         = 0;
             p->items[to++].n_counted = 0;
             continue;
         }

@@ -17,9 +17,12 @@ int32_t soothe__conditional_cells(int32_t n_prompt, int32_t n_longest, int32_t n
 /* Rows of logits that fit into a set amount of memory: no batch here asks for more. */
 int32_t soothe__conditional_rows(const struct llama_model *model);
 
+/* Tokens that a prompt with one continuation may have: no more than the context, nor than the model was trained for. */
+int32_t soothe__conditional_most(const struct llama_context *ctx);
+
 /* Measures all continuations of one prompt (n_prompt >= 1), which is decoded once and shared.
  * session  with n_seq_max >= 1; as many at a time as it has sequences and cells for; empty afterwards
- * results  one that does not fit the context by itself gets n_counted 0
+ * results  one that does not fit by itself (soothe__conditional_most) gets n_counted 0
  * errors   SOOTHE_E_ARGUMENT the prompt does not fit; SOOTHE_E_NUMERIC; those of soothe_decode */
 enum soothe_status soothe__conditional_nll(struct soothe_session *session, const llama_token *prompt, int32_t n_prompt,
                                            struct soothe__conditional *items, size_t n, struct soothe_error *err);

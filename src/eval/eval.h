@@ -84,6 +84,7 @@ extern const char *const soothe__eval_kind_names[SOOTHE__EVAL_KINDS];
 /* What of a manifest decides which units there are. */
 struct soothe__eval_plan {
     size_t n_methods, n_scorers, n_samples, group;
+    size_t n_ppl_samples; /* the first of each prompt that have a perplexity */
     size_t n_items[SOOTHE__EVAL_KINDS];
 };
 

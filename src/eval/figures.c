@@ -63,7 +63,7 @@ static bool method_init(struct soothe__method_figures *m, const struct soothe__e
 
 enum soothe_status soothe__figures_init(struct soothe__figures *f, const struct soothe__eval_plan *plan, size_t n_extra,
                                         struct soothe_error *err) {
-    const size_t n = plan->n_items[SOOTHE__EVAL_PROMPT];
+    const size_t n     = plan->n_items[SOOTHE__EVAL_PROMPT];
     size_t       n_all = 0;
     for (int kind = 0; kind < SOOTHE__EVAL_KINDS; kind++)
         n_all += plan->n_items[kind];
@@ -207,6 +207,8 @@ static bool add_prompt(struct soothe__figures *f, const struct soothe__eval_reco
             m->metrics[SOOTHE__PPL].w[i] += sample->n_ppl;
             m->metrics[SOOTHE__PPL_RESPONSE].x[i] += exp(sample->nll / sample->n_ppl);
             m->metrics[SOOTHE__PPL_RESPONSE].w[i] += 1;
+        } else if (k < f->plan.n_ppl_samples && sample->text[0]) {
+            m->n_unmeasured++;
         }
     }
     if (ok)

@@ -40,6 +40,7 @@ struct soothe__method_figures {
     struct soothe__columns scored[SOOTHE__EVAL_SCORERS_MAX][SOOTHE__N_SCORED]; /* by scorer; [0] is in metrics */
     uint32_t            *n_nulls[SOOTHE__EVAL_SCORERS_MAX]; /* by scorer, then prompt: continuations without a score */
     size_t               n_samples, n_tokens;
+    size_t               n_unmeasured; /* continuations that were to have a perplexity and did not fit the model */
     json_t              *null_reasons; /* {reason: count} of the main scorer */
     struct soothe__worst worst[SOOTHE__N_WORST];
     size_t               n_worst;

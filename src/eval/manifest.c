@@ -46,6 +46,9 @@ static const char *read_plan(struct soothe__eval_plan *plan, const json_t *m) {
         return "scorers";
     if (!read_count(&plan->n_samples, m, "n_samples", 1, SAMPLES_MAX))
         return "n_samples";
+    plan->n_ppl_samples = plan->n_samples;
+    if (json_object_get(m, "n_ppl_samples") && !read_count(&plan->n_ppl_samples, m, "n_ppl_samples", 0, SAMPLES_MAX))
+        return "n_ppl_samples";
     if (!read_count(&plan->group, m, "group", 1, GROUP_MAX))
         return "group";
     if (!read_items(&plan->n_items[SOOTHE__EVAL_PROMPT], m, "prompts"))

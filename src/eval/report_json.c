@@ -284,6 +284,7 @@ static json_t *json_method(struct soothe__report *r, size_t i_method, const json
     json_object_set_new(o, "null_reasons", json_sorted(m->null_reasons));
     json_object_set_new(o, "samples", json_integer((json_int_t)m->n_samples));
     json_object_set_new(o, "tokens", json_integer((json_int_t)m->n_tokens));
+    json_object_set_new(o, "ppl_unmeasured", json_integer((json_int_t)m->n_unmeasured));
     json_t *splits = json_object();
     for (int i = 1; i < SOOTHE__SPLITS; i++) {
         json_t *split = json_pack("{s:I}", "n", (json_int_t)r->splits[i].n);
@@ -337,6 +338,8 @@ static json_t *json_definitions(const struct soothe__report *r) {
          "1; prompts without a value under one of the two count for neither"},
         {"nulls", "continuations that the scorer gave no score; they count nowhere, and prompts with no scored sample "
                   "(unscored_prompts) are left out of the means"},
+        {"ppl_unmeasured", "continuations without a perplexity because they do not fit the perplexity model's context "
+                           "after their prompt; ppl and ppl_response are of the others"},
         {"tokens_per_s",
          "sampled tokens per second of prompt reading, decoding and sampling, scoring and perplexity not "
          "included; interval over groups of prompts"},

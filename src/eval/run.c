@@ -94,8 +94,10 @@ static enum soothe_status tokenize_one(struct soothe__eval_work *w, int kind, si
     if (!status)
         status =
             soothe__tokenize(&tokens, &p->n_tokens, vocab, turn ? turn : text, strlen(turn ? turn : text), flags, err);
-    if (kind == SOOTHE__EVAL_CORPUS && p->n_tokens > SOOTHE__EVAL_CORPUS_TOKENS)
-        p->n_tokens = SOOTHE__EVAL_CORPUS_TOKENS;
+    const int32_t trained = llama_model_n_ctx_train(w->target);
+    const int32_t n_most  = trained > 0 && trained < SOOTHE__EVAL_CORPUS_TOKENS ? trained : SOOTHE__EVAL_CORPUS_TOKENS;
+    if (kind == SOOTHE__EVAL_CORPUS && p->n_tokens > n_most)
+        p->n_tokens = n_most;
     p->tokens = tokens;
     p->stream = i; /* the same random numbers under every method */
     free(turn);
