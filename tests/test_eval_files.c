@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The files of an evaluation: methods in words, manifests, records, and the folder that is never torn. */
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -302,6 +306,83 @@ static void test_a_folder_belongs_to_one_run_and_one_process(void **state) {
     clean_folder();
 }
 
+static void test_samples_without_a_manifest_are_nobodys(void **state) {
+    (void)state;
+    struct soothe_error       err;
+    struct soothe__eval_plan  plan;
+    struct soothe__eval_store s;
+    json_t                   *m = manifest(&plan);
+    clean_folder();
+    must(soothe__eval_store_open(&s, FOLDER, m, false, &err), &err);
+    append_unit(&s, 0, 0);
+    soothe__eval_store_close(&s);
+    char *path = soothe__format("%s/manifest.json", FOLDER);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(soothe__eval_store_open(&s, FOLDER, m, true, &err), SOOTHE_E_MISMATCH);
+    assert_non_null(strstr(err.message, "no manifest.json"));
+    assert_false(soothe__file_exists(path));
+    free(path);
+    json_decref(m);
+    clean_folder();
+}
+
+/* A program that a scorer started may outlive a killed run: it must not hold the folder. */
+static void test_the_lock_is_not_inherited(void **state) {
+    (void)state;
+    struct soothe_error       err;
+    struct soothe__eval_plan  plan;
+    struct soothe__eval_store s;
+    json_t                   *m = manifest(&plan);
+    clean_folder();
+    must(soothe__eval_store_open(&s, FOLDER, m, false, &err), &err);
+    assert_true(fcntl(fileno(s.samples), F_GETFD) & FD_CLOEXEC);
+    assert_true(fcntl(fileno(s.timing), F_GETFD) & FD_CLOEXEC);
+    soothe__eval_store_close(&s);
+    json_decref(m);
+    clean_folder();
+}
+
+/* The disk is full in the middle of a line: it is cut off, and nothing is put behind what may be left of it. */
+static void test_a_failed_append_is_the_last(void **state) {
+    (void)state;
+    struct soothe_error       err;
+    struct soothe__eval_plan  plan;
+    struct soothe__eval_store s;
+    struct rlimit             limit, small;
+    struct stat               info;
+    json_t                   *m    = manifest(&plan);
+    char                     *line = record_line(0, 4, 0.25);
+    clean_folder();
+    must(soothe__eval_store_open(&s, FOLDER, m, false, &err), &err);
+    append_unit(&s, 0, 0);
+    assert_int_equal(fstat(fileno(s.samples), &info), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small          = limit;
+    small.rlim_cur = (rlim_t)info.st_size + 10;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const struct soothe__eval_unit u      = soothe__eval_unit_at(&s.plan, 0, 2);
+    const enum soothe_status       first  = soothe__eval_store_append(&s, &u, line, strlen(line), NULL, &err);
+    const off_t                    before = info.st_size;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_int_equal(first, SOOTHE_E_IO);
+    assert_int_equal(fstat(fileno(s.samples), &info), 0);
+    assert_int_equal(info.st_size, before);
+    assert_int_equal(soothe__eval_store_append(&s, &u, line, strlen(line), NULL, &err), SOOTHE_E_IO);
+    soothe__eval_store_close(&s);
+    must(soothe__eval_store_open(&s, FOLDER, m, true, &err), &err);
+    assert_int_equal(n_units(&s), 1);
+    append_unit(&s, 0, 2);
+    soothe__eval_store_close(&s);
+    must(soothe__eval_store_open(&s, FOLDER, m, true, &err), &err);
+    assert_int_equal(n_units(&s), 2);
+    soothe__eval_store_close(&s);
+    free(line);
+    json_decref(m);
+    clean_folder();
+}
+
 /* ---- conditional perplexity ---- */
 
 /* -log p of a text's tokens by llama_decode alone, one token at a time, sums in long double. */
@@ -406,6 +487,9 @@ int main(void) {
         cmocka_unit_test(test_a_torn_end_costs_one_unit_and_no_more),
         cmocka_unit_test(test_damage_before_the_end_is_refused),
         cmocka_unit_test(test_a_folder_belongs_to_one_run_and_one_process),
+        cmocka_unit_test(test_samples_without_a_manifest_are_nobodys),
+        cmocka_unit_test(test_the_lock_is_not_inherited),
+        cmocka_unit_test(test_a_failed_append_is_the_last),
         cmocka_unit_test(test_shared_prompts_give_the_likelihoods_of_single_tokens),
         cmocka_unit_test(test_what_a_model_has_no_positions_for_is_not_measured),
     };

@@ -151,16 +151,18 @@ struct soothe__eval_store {
     struct soothe__eval_plan plan;
     FILE                    *samples, *timing; /* for appending; samples holds the lock */
     uint8_t                 *done;             /* (n_methods, n_groups) units */
+    bool                     failed;           /* an append did: none follows it */
 };
 
 /* Opens or creates a folder for a run.
  * manifest  of the run that is wanted; borrowed
  * resume    go on with what is there
- * errors    SOOTHE_E_MISMATCH another run's folder; SOOTHE_E_ARGUMENT this run's, but not to be resumed, or in use by
- *           another process; SOOTHE_E_FORMAT damaged before its end (a torn end is cut off) */
+ * errors    SOOTHE_E_MISMATCH another run's folder, or nobody knows whose; SOOTHE_E_ARGUMENT this run's, but not to be
+ * resumed, or in use by another process; SOOTHE_E_FORMAT damaged before its end (a torn end is cut off) */
 enum soothe_status soothe__eval_store_open(struct soothe__eval_store *s, const char *folder, json_t *manifest,
                                            bool resume, struct soothe_error *err);
-/* Adds the lines of a finished unit, whole or not at all, and syncs. timing: a line of its own file, or NULL. */
+/* Adds the lines of a finished unit, whole or not at all, and syncs. timing: a line of its own file, or NULL.
+ * errors  SOOTHE_E_IO now, and for every unit after it */
 enum soothe_status soothe__eval_store_append(struct soothe__eval_store *s, const struct soothe__eval_unit *unit,
                                              const char *lines, size_t size, const char *timing,
                                              struct soothe_error *err);

@@ -139,7 +139,7 @@ static enum soothe_status write_samples(const struct merge *m, const char *path,
         const struct place *p = &m->places[i];
         if (!in[p->i_folder]) {
             char *from      = soothe__format("%s/samples.jsonl", m->folders[p->i_folder]);
-            in[p->i_folder] = from ? fopen(from, "rb") : NULL;
+            in[p->i_folder] = from ? fopen(from, "rbe") : NULL;
             free(from);
         }
         status = in[p->i_folder] ? copy_line(f.stream, in[p->i_folder], p, m->folders[p->i_folder], err)
@@ -193,6 +193,12 @@ static enum soothe_status check_out(const struct merge *m, const char *out, stru
     char                    *path = soothe__format("%s/manifest.json", out);
     const bool               any  = path && soothe__file_exists(path);
     free(path);
+    char      *samples = soothe__format("%s/samples.jsonl", out);
+    const bool unknown = !any && samples && soothe__file_exists(samples);
+    free(samples);
+    if (unknown)
+        return soothe__fail(err, SOOTHE_E_MISMATCH,
+                            "%s has samples but no manifest.json that says of which run; choose another --out", out);
     if (!any)
         return soothe__make_folders(out, err);
     for (size_t i = 0; i < m->n_folders; i++)
@@ -221,12 +227,12 @@ enum soothe_status soothe__eval_merge(const char *const *folders, size_t n, cons
         status = find_records(&m, err);
     if (!status)
         status = check_out(&m, out, err);
+    if (!status) /* first, so that there never are samples of which nobody knows the run */
+        status = write_manifest(&m, manifest, err);
     if (!status)
         status = write_samples(&m, samples, err);
     if (!status)
         status = write_timing(&m, timing, err);
-    if (!status)
-        status = write_manifest(&m, manifest, err);
     if (!status)
         status = soothe__eval_report(out, no_timing, err);
     free(m.places);

@@ -133,7 +133,7 @@ static bool take_scores(struct soothe__report *r, size_t i_scorer, const json_t 
 
 static enum soothe_status read_rescored(struct soothe__report *r, size_t i, struct soothe_error *err) {
     struct soothe__rescored *x    = &r->rescored[i];
-    FILE                    *in   = fopen(x->path, "rb");
+    FILE                    *in   = fopen(x->path, "rbe");
     char                    *line = NULL;
     size_t                   size = 0, n_lines = 0;
     const size_t             n_wanted = r->plan.n_methods * r->plan.n_items[SOOTHE__EVAL_PROMPT];

@@ -219,7 +219,7 @@ static json_t *json_timing(struct soothe__report *r, const json_t *lines, size_t
 /* [{"units": {"group": line}}] by method; lines that are none are passed over. */
 static json_t *read_timing(const struct soothe__report *r) {
     char   *path = soothe__format("%s/timing.jsonl", r->folder), *line = NULL;
-    FILE   *in   = path ? fopen(path, "rb") : NULL;
+    FILE   *in   = path ? fopen(path, "rbe") : NULL;
     size_t  size = 0;
     json_t *list = json_array();
     for (size_t i = 0; i < r->plan.n_methods; i++)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "eval/eval.h"
@@ -40,7 +41,7 @@ static enum soothe_status read_lines(FILE *in, const char *path, const struct so
 
 enum soothe_status soothe__eval_samples_read(const char *path, const struct soothe__eval_plan *plan,
                                              soothe__eval_on_record on_record, void *user, struct soothe_error *err) {
-    FILE *in = fopen(path, "rb");
+    FILE *in = fopen(path, "rbe");
     if (!in)
         return soothe__fail(err, SOOTHE_E_IO, "cannot open %s: %s", path, strerror(errno));
     const enum soothe_status status = read_lines(in, path, plan, on_record, user, err);
@@ -122,11 +123,12 @@ static enum soothe_status normalize(json_t **out, struct soothe__eval_plan *plan
     return status;
 }
 
+/* "e": a score command that outlives a killed run would go on holding its lock. */
 static enum soothe_status open_file(FILE **out, const char *folder, const char *name, bool lock,
                                     struct soothe_error *err) {
     char              *path   = soothe__format("%s/%s", folder, name);
     enum soothe_status status = SOOTHE_OK;
-    *out                      = path ? fopen(path, "a+") : NULL;
+    *out                      = path ? fopen(path, "a+e") : NULL;
     if (!*out)
         status = soothe__fail(err, SOOTHE_E_IO, "cannot write %s/%s: %s", folder, name, strerror(errno));
     else if (lock && flock(fileno(*out), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
@@ -158,6 +160,11 @@ static enum soothe_status compare(struct soothe__eval_store *s, const char *fold
     return status;
 }
 
+static off_t size_of(FILE *f) {
+    struct stat info;
+    return fstat(fileno(f), &info) == 0 ? info.st_size : -1;
+}
+
 static size_t n_done(const struct soothe__eval_store *s) {
     const size_t n     = s->plan.n_methods * soothe__eval_n_groups(&s->plan);
     size_t       count = 0;
@@ -183,6 +190,10 @@ enum soothe_status soothe__eval_store_open(struct soothe__eval_store *s, const c
         status = compare(s, folder, path, err);
     if (!status)
         status = open_file(&s->samples, folder, "samples.jsonl", true, err);
+    if (!status && !known && size_of(s->samples) != 0)
+        status =
+            soothe__fail(err, SOOTHE_E_MISMATCH,
+                         "%s has samples but no manifest.json that says of which run; choose another --out", folder);
     if (!status && !known)
         status = write_manifest(path, s->manifest, err);
     if (!status)
@@ -206,17 +217,31 @@ enum soothe_status soothe__eval_store_open(struct soothe__eval_store *s, const c
 
 /* ---- adding ------------------------------------------------------------------------------------------------- */
 
+/* Past the stream's buffer, in which bytes that found no room would wait for the next chance. */
+static int write_all(int fd, const char *bytes, size_t size) {
+    while (size > 0) {
+        const ssize_t n = write(fd, bytes, size);
+        if (n < 0 && errno != EINTR)
+            return errno;
+        bytes += n > 0 ? n : 0;
+        size -= n > 0 ? (size_t)n : 0;
+    }
+    return fsync(fd) == 0 ? 0 : errno;
+}
+
 enum soothe_status soothe__eval_store_append(struct soothe__eval_store *s, const struct soothe__eval_unit *unit,
                                              const char *lines, size_t size, const char *timing,
                                              struct soothe_error *err) {
-    const off_t before = ftello(s->samples);
-    errno              = 0;
-    if (fwrite(lines, 1, size, s->samples) != size || fflush(s->samples) != 0 || fsync(fileno(s->samples)) != 0) {
-        const int why = errno;
+    if (s->failed)
+        return soothe__fail(err, SOOTHE_E_IO, "%s/samples.jsonl could not be written before", s->folder);
+    const off_t before = size_of(s->samples);
+    const int   why    = before < 0 ? errno : write_all(fileno(s->samples), lines, size);
+    if (why) {
+        s->failed = true; /* where the torn line cannot be cut off now, the next start does, if nothing follows it */
         if (before >= 0 && ftruncate(fileno(s->samples), before) != 0)
-            clearerr(s->samples); /* the next start cuts the torn line off */
-        return soothe__fail(err, SOOTHE_E_IO, "cannot write %s/samples.jsonl: %s", s->folder,
-                            strerror(why ? why : EIO));
+            return soothe__fail(err, SOOTHE_E_IO, "cannot write %s/samples.jsonl, nor cut off its torn end: %s",
+                                s->folder, strerror(why));
+        return soothe__fail(err, SOOTHE_E_IO, "cannot write %s/samples.jsonl: %s", s->folder, strerror(why));
     }
     if (timing) { /* of less worth: its loss is no failure */
         fputs(timing, s->timing);
