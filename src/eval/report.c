@@ -131,6 +131,26 @@ static bool take_scores(struct soothe__report *r, size_t i_scorer, const json_t 
     return ok;
 }
 
+/* The first line: which scorer judged which samples. */
+static enum soothe_status take_head(struct soothe__report *r, struct soothe__rescored *x, const json_t *o,
+                                    struct soothe_error *err) {
+    const char *spec     = json_string_value(json_object_get(o, "spec"));
+    const char *kind     = json_string_value(json_object_get(o, "kind"));
+    const char *identity = json_string_value(json_object_get(o, "identity"));
+    const char *samples  = json_string_value(json_object_get(o, "samples_sha256"));
+    x->spec              = spec ? soothe__strdup(spec) : NULL;
+    x->kind              = kind ? soothe__strdup(kind) : NULL;
+    x->identity          = identity ? soothe__strdup(identity) : NULL;
+    if (!x->spec || !x->kind || !x->identity)
+        return soothe__fail(err, SOOTHE_E_FORMAT, "%s does not begin with a scorer's name", x->path);
+    if (!samples || strcmp(samples, r->samples_sha256))
+        return soothe__fail(err, SOOTHE_E_MISMATCH, "%s is %s: delete the file, and rescore with %s", x->path,
+                            samples ? "about other samples than the folder's"
+                                    : "of a version that did not note which samples it is about",
+                            x->spec);
+    return SOOTHE_OK;
+}
+
 static enum soothe_status read_rescored(struct soothe__report *r, size_t i, struct soothe_error *err) {
     struct soothe__rescored *x    = &r->rescored[i];
     FILE                    *in   = fopen(x->path, "rbe");
@@ -144,14 +164,7 @@ static enum soothe_status read_rescored(struct soothe__report *r, size_t i, stru
     while (!status && getline(&line, &size, in) > 0) {
         json_t *o = json_loads(line, 0, NULL);
         if (n_lines == 0) {
-            const char *spec     = json_string_value(json_object_get(o, "spec"));
-            const char *kind     = json_string_value(json_object_get(o, "kind"));
-            const char *identity = json_string_value(json_object_get(o, "identity"));
-            x->spec              = spec ? soothe__strdup(spec) : NULL;
-            x->kind              = kind ? soothe__strdup(kind) : NULL;
-            x->identity          = identity ? soothe__strdup(identity) : NULL;
-            if (!x->spec || !x->kind || !x->identity)
-                status = soothe__fail(err, SOOTHE_E_FORMAT, "%s does not begin with a scorer's name", x->path);
+            status = take_head(r, x, o, err);
         } else if (!take_scores(r, r->plan.n_scorers + i, o, seen)) {
             status = soothe__fail(err, SOOTHE_E_FORMAT, "line %zu of %s does not fit the run: delete the file",
                                   n_lines + 1, x->path);
@@ -176,6 +189,8 @@ static enum soothe_status read_folder(struct soothe__report *r, struct soothe_er
     if (!status)
         status = soothe__figures_init(&r->figures, &r->plan, r->n_rescored, err);
     char *samples = soothe__format("%s/samples.jsonl", r->folder);
+    if (!status && samples && r->n_rescored)
+        status = soothe__sha256_file(r->samples_sha256, samples, err);
     if (!status)
         status = samples ? soothe__eval_samples_read(samples, &r->plan, take_record, &r->figures, err)
                          : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");

@@ -28,6 +28,7 @@ struct soothe__report {
     struct soothe__split     splits[SOOTHE__SPLITS], benign, corpus;
     struct soothe__rescored *rescored;
     size_t                   n_rescored;
+    char                     samples_sha256[65]; /* where anything was rescored */
     struct soothe_error     *err;
     enum soothe_status       status; /* of what fails on the way */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One more scorer's verdict on texts that are there already: rescore-IDENTITY.jsonl, a line for the scorer and one for
- * each record. samples.jsonl is not touched. */
+ * each record. samples.jsonl is not touched; its hash is in the first line, and with other samples the verdict counts
+ * for nothing. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,14 +114,18 @@ static enum soothe_status check_new(const json_t *manifest, const struct soothe_
 static enum soothe_status score_samples(struct rescore *r, const char *folder, const struct soothe__eval_plan *plan,
                                         const char *path, struct soothe_error *err) {
     struct soothe__new_file f;
-    char                   *samples = soothe__format("%s/samples.jsonl", folder);
-    enum soothe_status      status  = soothe__new_file_open(&f, path, err);
-    r->out                          = f.stream;
+    char                   *samples    = soothe__format("%s/samples.jsonl", folder);
+    enum soothe_status      status     = soothe__new_file_open(&f, path, err);
+    char                    before[65] = "", after[65] = "";
+    r->out = f.stream;
     if (!status && !samples)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    if (!status)
+        status = soothe__sha256_file(before, samples, err);
     if (!status) {
-        json_t *head = json_pack("{s:s, s:s, s:s}", "spec", soothe__scorer_spec(r->scorer), "kind",
-                                 soothe__scorer_kind(r->scorer), "identity", soothe__scorer_identity(r->scorer));
+        json_t *head = json_pack("{s:s, s:s, s:s, s:s}", "spec", soothe__scorer_spec(r->scorer), "kind",
+                                 soothe__scorer_kind(r->scorer), "identity", soothe__scorer_identity(r->scorer),
+                                 "samples_sha256", before);
         if (!head || json_dumpf(head, f.stream, JSON_COMPACT) != 0)
             status = soothe__fail(err, SOOTHE_E_IO, "cannot write %s", path);
         fputc('\n', f.stream);
@@ -130,6 +135,10 @@ static enum soothe_status score_samples(struct rescore *r, const char *folder, c
         status = soothe__eval_samples_read(samples, plan, take, r, err);
     if (!status)
         status = flush(r, err);
+    if (!status)
+        status = soothe__sha256_file(after, samples, err);
+    if (!status && strcmp(before, after))
+        status = soothe__fail(err, SOOTHE_E_MISMATCH, "%s changed while it was judged", samples);
     if (!status)
         status = soothe__new_file_commit(&f, err);
     soothe__new_file_abort(&f);

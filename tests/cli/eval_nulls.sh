@@ -41,6 +41,9 @@ cp dir/samples.jsonl before
 "$SOOTHE" eval rescore dir --scorer "command:sed 's/.*/{\"score\": 0.5}/'" 2>&1 | tail -n 3 | cut -c 1-60
 python3 check.py | tail -n 1
 cmp before dir/samples.jsonl && echo "samples untouched"
+cp -r dir copy
+sed -i '1s/"text":"/"text":"a /' copy/samples.jsonl
+"$SOOTHE" eval report copy 2>&1 | sed 's/rescore-[0-9a-f]*/rescore-X/'
 echo "== perplexity of the first sample only"
 "$SOOTHE" eval -m target.gguf --suite challenging-mini --limit 2 --methods plain -k 3 -n 4 --scorer lexicon --ppl-samples 1 \
     --out first >/dev/null 2>&1
