@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "eval/figures.h"
+#include "eval/run.h"
 #include "test_support.h"
 
 static void near(double a, double b) {
@@ -230,6 +231,21 @@ static void test_intervals_cover_the_truth_as_often_as_they_say(void **state) {
         fail_msg("the true mean was inside %d of %d intervals", n_covered, TRIALS);
 }
 
+/* ---- time ---- */
+
+/* Three units of a second on two workers: two at once, then one alone. Together they take two seconds, not 1.5. */
+static void test_shares_of_time_add_up_to_the_time(void **state) {
+    (void)state;
+    struct soothe__eval_clock c = {.at = 0};
+    const double              a = soothe__eval_clock_turn(&c, 5, 1), b = soothe__eval_clock_turn(&c, 5, 1);
+    const double              end_a = soothe__eval_clock_turn(&c, 6, -1), end_b = soothe__eval_clock_turn(&c, 6, -1);
+    const double              begin = soothe__eval_clock_turn(&c, 10, 1); /* nobody was at work between */
+    const double              end   = soothe__eval_clock_turn(&c, 11, -1);
+    near(end_a - a, 0.5);
+    near(end_b - b, 0.5);
+    near(end - begin, 1.0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_distinct_counts_unique_ngrams_within_texts),
@@ -241,6 +257,7 @@ int main(void) {
         cmocka_unit_test(test_a_pooled_ratio_is_the_exp_of_sums),
         cmocka_unit_test(test_no_values_give_no_interval),
         cmocka_unit_test(test_intervals_cover_the_truth_as_often_as_they_say),
+        cmocka_unit_test(test_shares_of_time_add_up_to_the_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,17 @@ struct soothe__eval_result {
     size_t size;
 };
 
+/* Shares the time of the wall between the units at work: while n of them are, each gets 1/n of it, so that the shares
+ * of all units add up to the time in which any was at work, however unevenly the workers end. */
+struct soothe__eval_clock {
+    double at;    /* of the last turn, on the wall                             */
+    double share; /* what one that had been at work all along would have got */
+    size_t n_at_work;
+};
+/* One more unit at work (1), one less (-1) or neither (0), at a time of the wall. Returns `share` there: what a unit
+ * gets is the difference from its beginning to its end. */
+double soothe__eval_clock_turn(struct soothe__eval_clock *clock, double wall, int change);
+
 struct soothe__eval_work {
     const struct soothe__eval_options *o;
     struct llama_model                *target, *ppl_model; /* ppl_model may be the target */
@@ -35,6 +46,9 @@ struct soothe__eval_work {
     size_t                             n_workers;
 
     pthread_mutex_t             lock;    /* over what follows, the store and the scorers */
+    pthread_cond_t              written; /* signals that n_ahead is less, or failed is set */
+    size_t                      n_ahead; /* units dealt out that are not written yet */
+    struct soothe__eval_clock   clock;
     size_t                      i_next;  /* unit to be dealt out                                       */
     size_t                      i_write; /* unit to be written                                        */
     struct soothe__eval_result *results; /* (units) finished before one that stands before them    */

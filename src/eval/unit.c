@@ -238,8 +238,9 @@ static enum soothe_status fill_records(struct job *job, struct soothe_error *err
     return status;
 }
 
-static char *timing_line(const struct job *job, double total) {
-    const double  share = 1.0 / (double)job->w->n_workers; /* of the clock, while the others work too */
+/* total: the unit's own time, of which the clock gives it only a share, since the others work too. */
+static char *timing_line(const struct job *job, double total, double given) {
+    const double  share = total > 0 ? given / total : 1;
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
     return soothe__format(
@@ -247,12 +248,12 @@ static char *timing_line(const struct job *job, double total) {
         "\"score_seconds\":%.6f,\"ppl_seconds\":%.6f,\"total_seconds\":%.6f,\"peak_memory_bytes\":%lld}\n",
         job->unit->i_method, job->unit->i_group, (long long)job->stats.n_tokens, (long long)job->stats.n_prompt_tokens,
         share * (job->stats.prompt_seconds + job->stats.token_seconds), share * job->score_seconds,
-        share * job->ppl_seconds, share * total, (long long)usage.ru_maxrss * 1024);
+        share * job->ppl_seconds, given, (long long)usage.ru_maxrss * 1024);
 }
 
 /* The lines of all records, one after another. */
-static enum soothe_status hand_in(struct job *job, double total, struct soothe_error *err) {
-    struct soothe__eval_result result = {.timing = timing_line(job, total)};
+static enum soothe_status hand_in(struct job *job, double total, double given, struct soothe_error *err) {
+    struct soothe__eval_result result = {.timing = timing_line(job, total, given)};
     for (size_t i = 0; i < job->unit->n; i++) {
         char        *line = soothe__eval_record_line(&job->records[i], job->w->n_scorers);
         const size_t n    = line ? strlen(line) : 0;
@@ -271,16 +272,24 @@ static enum soothe_status hand_in(struct job *job, double total, struct soothe_e
     return soothe__eval_hand_in(job->w, job->unit, result, err);
 }
 
+static double turn_clock(struct soothe__eval_work *w, int change) {
+    pthread_mutex_lock(&w->lock);
+    const double share = soothe__eval_clock_turn(&w->clock, soothe__seconds(), change);
+    pthread_mutex_unlock(&w->lock);
+    return share;
+}
+
 enum soothe_status soothe__eval_unit_do(struct soothe__eval_worker *worker, const struct soothe__eval_unit *unit,
                                         struct soothe_error *err) {
-    struct soothe__eval_work *w      = worker->w;
-    struct job                job    = {.worker = worker, .w = w, .unit = unit};
-    const double              from   = soothe__seconds();
+    struct soothe__eval_work *w    = worker->w;
+    struct job                job  = {.worker = worker, .w = w, .unit = unit};
+    const double              from = soothe__seconds(), share = turn_clock(w, 1);
     enum soothe_status        status = begin_records(&job, err);
     if (!status)
         status = fill_records(&job, err);
+    const double total = soothe__seconds() - from, given = turn_clock(w, -1) - share;
     if (!status)
-        status = hand_in(&job, soothe__seconds() - from, err);
+        status = hand_in(&job, total, given, err);
     for (size_t i = 0; job.records && i < unit->n; i++)
         soothe__eval_record_free(&job.records[i]);
     free(job.records);

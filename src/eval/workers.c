@@ -5,6 +5,8 @@
 
 #include "eval/run.h"
 
+enum { AHEAD_MAX = 2 }; /* units of each worker, the one it is at included */
+
 static bool is_ours(const struct soothe__eval_work *w, const struct soothe__eval_unit *u) {
     return w->o->n_shards == 0 || u->i_group % w->o->n_shards == w->o->i_shard;
 }
@@ -33,15 +35,20 @@ static size_t count_units(struct soothe__eval_work *w) {
     return n_left;
 }
 
-/* The next unit nobody has done or is at; false when there is none, or no more is to be begun. */
+/* The next unit nobody has done or is at; false when there is none, or no more is to be begun. What is finished waits
+ * in memory for the units before it and would be lost with the process, so no worker runs far ahead of a slow one
+ * (which does not wait itself: the first unit that is not written is at work). */
 static bool take_unit(struct soothe__eval_work *w, struct soothe__eval_unit *u) {
     const size_t n    = n_units(w);
     bool         took = false;
     pthread_mutex_lock(&w->lock);
+    while (!w->failed && w->i_next < n && w->n_ahead >= AHEAD_MAX * w->n_workers)
+        pthread_cond_wait(&w->written, &w->lock);
     while (!took && !w->failed && w->i_next < n) {
         *u   = unit_at(w, w->i_next++);
         took = is_ours(w, u) && !soothe__eval_store_has(&w->store, u);
     }
+    w->n_ahead += took;
     pthread_mutex_unlock(&w->lock);
     return took;
 }
@@ -52,6 +59,7 @@ static void note_failure(struct soothe__eval_work *w, enum soothe_status status,
         w->failed  = status;
         w->failure = *err;
     }
+    pthread_cond_broadcast(&w->written);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -67,6 +75,12 @@ static enum soothe_status write_result(struct soothe__eval_work *w, size_t i, st
     return status;
 }
 
+static enum soothe_status write_ahead(struct soothe__eval_work *w, size_t i, struct soothe_error *err) {
+    w->n_ahead--;
+    pthread_cond_broadcast(&w->written);
+    return write_result(w, i, err);
+}
+
 enum soothe_status soothe__eval_hand_in(struct soothe__eval_work *w, const struct soothe__eval_unit *unit,
                                         struct soothe__eval_result result, struct soothe_error *err) {
     const size_t       n      = n_units(w);
@@ -76,7 +90,7 @@ enum soothe_status soothe__eval_hand_in(struct soothe__eval_work *w, const struc
     for (; !status && w->i_write < n; w->i_write++) {
         const struct soothe__eval_unit u = unit_at(w, w->i_write);
         if (w->results[w->i_write].lines)
-            status = write_result(w, w->i_write, err);
+            status = write_ahead(w, w->i_write, err);
         else if (is_ours(w, &u) && !soothe__eval_store_has(&w->store, &u))
             break; /* still at work */
     }
@@ -90,6 +104,15 @@ static void write_the_rest(struct soothe__eval_work *w) {
     for (size_t i = 0; i < n; i++)
         if (w->results[i].lines)
             (void)write_result(w, i, NULL);
+}
+
+double soothe__eval_clock_turn(struct soothe__eval_clock *clock, double wall, int change) {
+    if (clock->n_at_work)
+        clock->share += (wall - clock->at) / (double)clock->n_at_work;
+    clock->at = wall;
+    clock->n_at_work += change > 0 ? 1 : 0;
+    clock->n_at_work -= change < 0 && clock->n_at_work ? 1 : 0;
+    return clock->share;
 }
 
 /* ---- threads ----------------------------------------------------------------------------------------------- */
@@ -128,7 +151,7 @@ enum soothe_status soothe__eval_do_all(struct soothe__eval_work *w, struct sooth
     w->progress        = soothe__progress_start();
     pthread_t *threads = soothe__calloc(w->n_workers, sizeof *threads);
     w->results         = soothe__calloc(n_units(w), sizeof *w->results);
-    if (!threads || !w->results || pthread_mutex_init(&w->lock, NULL) != 0) {
+    if (!threads || !w->results || pthread_mutex_init(&w->lock, NULL) != 0 || pthread_cond_init(&w->written, NULL)) {
         free(threads);
         free(w->results);
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu workers", w->n_workers);
@@ -142,6 +165,7 @@ enum soothe_status soothe__eval_do_all(struct soothe__eval_work *w, struct sooth
     write_the_rest(w);
     free(w->results);
     free(threads);
+    pthread_cond_destroy(&w->written);
     pthread_mutex_destroy(&w->lock);
     soothe__progress_finish(&w->progress);
     if (w->failed == SOOTHE_E_INTERRUPTED)
