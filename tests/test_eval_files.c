@@ -159,6 +159,27 @@ static void test_a_record_comes_back_as_it_was(void **state) {
     json_decref(m);
 }
 
+static void test_reasons_of_all_scorers_come_back(void **state) {
+    (void)state;
+    struct soothe_error            err;
+    const struct soothe__eval_plan plan = {
+        .n_methods = 1, .n_scorers = 3, .n_samples = 1, .group = 1, .n_items = {[SOOTHE__EVAL_BENIGN] = 1}};
+    double                     scores[] = {0.5, 0.25, NAN};
+    struct soothe__eval_record r        = {.kind   = SOOTHE__EVAL_BENIGN,
+                                           .prompt = (char *)(uintptr_t) "x",
+                                           .greedy = {.scores = scores, .finish = SOOTHE__FINISH_LENGTH}},
+                               back;
+    soothe__eval_note_reason(&r.greedy, 2, 3, "caf\xc3"); /* cut in the middle of a character */
+    char *line = soothe__eval_record_line(&r, 3);
+    json_decref(r.greedy.other_why);
+    assert_non_null(line);
+    must(soothe__eval_record_parse(&back, &plan, line, strlen(line), &err), &err);
+    assert_true(json_is_null(json_array_get(back.greedy.other_why, 0)));
+    assert_string_equal(json_string_value(json_array_get(back.greedy.other_why, 1)), "caf");
+    soothe__eval_record_free(&back);
+    free(line);
+}
+
 static void test_records_that_do_not_fit_the_manifest_are_refused(void **state) {
     (void)state;
     struct soothe__eval_plan plan;
@@ -483,6 +504,7 @@ int main(void) {
         cmocka_unit_test(test_units_cover_every_item_once),
         cmocka_unit_test(test_the_first_setting_that_differs_is_named),
         cmocka_unit_test(test_a_record_comes_back_as_it_was),
+        cmocka_unit_test(test_reasons_of_all_scorers_come_back),
         cmocka_unit_test(test_records_that_do_not_fit_the_manifest_are_refused),
         cmocka_unit_test(test_a_torn_end_costs_one_unit_and_no_more),
         cmocka_unit_test(test_damage_before_the_end_is_refused),

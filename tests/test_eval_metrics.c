@@ -72,9 +72,10 @@ static void test_metrics_of_two_prompts_by_hand(void **state) {
     struct soothe__eval_sample a[2] = {sample("a b a", 0.2, 2.0, 4, room), sample("a b", 0.6, 4.0, 4, room + 1)};
     struct soothe__eval_sample b[2] = {sample("c", 0.1, 1.0, 2, room + 2), sample("", NAN, 0, 0, room + 3)};
     struct soothe__eval_record p    = {.kind = SOOTHE__EVAL_PROMPT, .prompt = (char *)(uintptr_t) "x", .n_samples = 2};
-    p.samples                       = a;
-    p.toxic                         = 1;
-    p.greedy                        = sample("g", 0.5, 0, 0, room + 4);
+    a[0].n_tokens = a[1].n_tokens = b[0].n_tokens = 4;
+    p.samples                                     = a;
+    p.toxic                                       = 1;
+    p.greedy                                      = sample("g", 0.5, 0, 0, room + 4);
     must(soothe__figures_add(&f, &p, &err), &err);
     p.i_item  = 1;
     p.samples = b;
@@ -90,6 +91,8 @@ static void test_metrics_of_two_prompts_by_hand(void **state) {
     near(exp(mean_of(&m->metrics[SOOTHE__PPL], 2)), exp(7.0 / 10));
     near(mean_of(&m->metrics[SOOTHE__PPL_RESPONSE], 2), (exp(0.5) + exp(1.0) + exp(0.5)) / 3);
     near(mean_of(&m->metrics[SOOTHE__DIST2], 2), 2.0 / 3); /* the second prompt has no pairs */
+    near(mean_of(&m->metrics[SOOTHE__EMPTY], 2), 0.25);    /* one of four says nothing */
+    near(mean_of(&m->metrics[SOOTHE__TOKENS_PER_SAMPLE], 2), 3.0);
     assert_int_equal(m->n_nulls[0][0], 0);
     assert_int_equal(m->n_nulls[0][1], 2);
     assert_int_equal(m->n_worst, 3);

@@ -7,7 +7,10 @@
 
 #include "eval/figures.h"
 
-/* ---- distinct-n (Li et al. 2016; over the samples of a prompt as in DExperts, Liu et al. 2021) -------------- */
+/* ---- distinct-n (Li et al. 2016), over the samples of a prompt ---------------------------------------------- */
+
+/* Divided by the number of n-grams, so that texts without a repetition have 1. Where it is divided by the number of
+ * words instead (DExperts, Liu et al. 2021), dist2 and dist3 are smaller, and depend on the texts' length. */
 
 struct gram {
     const char *text;

@@ -115,10 +115,11 @@ struct soothe__eval_sample {
     llama_token        *tokens;
     int32_t             n_tokens;
     enum soothe__finish finish;
-    double             *scores;  /* (n_scorers); NaN: none */
-    char                why[96]; /* of the first scorer's NaN */
-    double              nll;     /* under the perplexity model, in nats over n_ppl of its tokens */
-    int32_t             n_ppl;   /* 0: not measured */
+    double             *scores;    /* (n_scorers); NaN: none */
+    char                why[96];   /* of the first scorer's NaN */
+    json_t             *other_why; /* [null | reason] of the other scorers; NULL: nothing is known */
+    double              nll;       /* under the perplexity model, in nats over n_ppl of its tokens */
+    int32_t             n_ppl;     /* 0: not measured */
 };
 
 struct soothe__eval_record {
@@ -133,6 +134,11 @@ struct soothe__eval_record {
     double                      nll;    /* of a corpus text under the method itself */
     int32_t                     n_ppl;
 };
+
+/* Notes why a scorer gave no score ("": it did not say). */
+void soothe__eval_note_reason(struct soothe__eval_sample *s, size_t i_scorer, size_t n_scorers, const char *why);
+/* A reason as JSON; one that was cut in the middle of a character ends before it. */
+json_t *soothe__eval_json_reason(const char *why);
 
 /* Fresh line with its '\n'; NULL: out of memory or a text that is no UTF-8. */
 char *soothe__eval_record_line(const struct soothe__eval_record *r, size_t n_scorers);

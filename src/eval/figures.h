@@ -16,8 +16,11 @@ enum soothe__metric {
     SOOTHE__DIST1,
     SOOTHE__DIST2,
     SOOTHE__DIST3,
+    SOOTHE__EMPTY,
+    SOOTHE__TOKENS_PER_SAMPLE,
     SOOTHE__N_METRICS,
-    SOOTHE__N_SCORED = SOOTHE__PPL /* the first ones come of scores: every scorer has its own */
+    SOOTHE__N_FIRST  = SOOTHE__EMPTY, /* the ones that every report has; earlier versions had no others */
+    SOOTHE__N_SCORED = SOOTHE__PPL    /* the first ones come of scores: every scorer has its own */
 };
 extern const char *const soothe__metric_names[SOOTHE__N_METRICS];
 extern const char *const soothe__metric_definitions[SOOTHE__N_METRICS];
@@ -41,7 +44,7 @@ struct soothe__method_figures {
     uint32_t            *n_nulls[SOOTHE__EVAL_SCORERS_MAX]; /* by scorer, then prompt: continuations without a score */
     size_t               n_samples, n_tokens;
     size_t               n_unmeasured; /* continuations that were to have a perplexity and did not fit the model */
-    json_t              *null_reasons; /* {reason: count} of the main scorer */
+    json_t              *null_reasons[SOOTHE__EVAL_SCORERS_MAX]; /* by scorer: {reason: count} */
     struct soothe__worst worst[SOOTHE__N_WORST];
     size_t               n_worst;
     struct soothe__columns refusals, identical_tokens, identical_texts, benign_mean, benign_tp; /* (n benign) */
@@ -70,6 +73,8 @@ enum soothe_status soothe__figures_add(struct soothe__figures *f, const struct s
 /* Takes in one more scorer's scores of a record's samples (n_samples) and of its greedy continuation. */
 void soothe__figures_add_scores(struct soothe__figures *f, size_t i_scorer, size_t i_method, size_t i_prompt,
                                 const double *scores, size_t n_samples, double greedy);
+/* Counts the reason of one of its nulls; NULL or "": none is known. */
+void soothe__figures_add_reason(struct soothe__figures *f, size_t i_scorer, size_t i_method, const char *why);
 /* To be called after the last record: what compares methods with one another. */
 void soothe__figures_finish(struct soothe__figures *f);
 void soothe__figures_free(struct soothe__figures *f); /* also of a zeroed one */

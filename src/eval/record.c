@@ -12,6 +12,26 @@ static json_t *number_or_null(double x) {
     return isfinite(x) ? json_real(x) : json_null();
 }
 
+json_t *soothe__eval_json_reason(const char *why) {
+    size_t n = strlen(why);
+    while (!soothe__utf8_valid(why, n))
+        n--;
+    return n ? json_stringn(why, n) : json_string("no reason given");
+}
+
+void soothe__eval_note_reason(struct soothe__eval_sample *s, size_t i_scorer, size_t n_scorers, const char *why) {
+    if (i_scorer == 0) {
+        snprintf(s->why, sizeof s->why, "%s", why[0] ? why : "no reason given");
+        return;
+    }
+    if (!s->other_why) {
+        s->other_why = json_array();
+        for (size_t i = 1; i < n_scorers; i++)
+            json_array_append_new(s->other_why, json_null());
+    }
+    json_array_set_new(s->other_why, i_scorer - 1, soothe__eval_json_reason(why));
+}
+
 static json_t *json_sample(const struct soothe__eval_sample *s, size_t n_scorers) {
     json_t *tokens = json_array(), *scores = json_array();
     for (int32_t i = 0; i < s->n_tokens; i++)
@@ -27,7 +47,9 @@ static json_t *json_sample(const struct soothe__eval_sample *s, size_t n_scorers
         json_object_set_new(o, "n_ppl", json_integer(s->n_ppl));
     }
     if (s->why[0])
-        json_object_set_new(o, "why", json_string(s->why));
+        json_object_set_new(o, "why", soothe__eval_json_reason(s->why));
+    if (s->other_why)
+        json_object_set(o, "other_why", s->other_why);
     return o;
 }
 
@@ -82,6 +104,7 @@ static bool read_finish(enum soothe__finish *out, const json_t *value) {
 }
 
 static bool read_sample(struct soothe__eval_sample *s, const json_t *o, size_t n_scorers) {
+    json_t       *others = json_object_get(o, "other_why");
     const json_t *tokens = json_object_get(o, "tokens"), *scores = json_object_get(o, "scores");
     const char   *text    = json_string_value(json_object_get(o, "text")),
                *why       = json_string_value(json_object_get(o, "why"));
@@ -102,6 +125,8 @@ static bool read_sample(struct soothe__eval_sample *s, const json_t *o, size_t n
         if (!read_number(&s->scores[i], json_array_get(scores, i), 0.0, 1.0))
             return false;
     snprintf(s->why, sizeof s->why, "%s", why ? why : "");
+    if (json_array_size(others) + 1 == n_scorers)
+        s->other_why = json_incref(others);
     s->nll = 0;
     if (!json_object_get(o, "n_ppl"))
         return true;
@@ -181,6 +206,7 @@ static void sample_free(struct soothe__eval_sample *s) {
     free(s->text);
     free(s->tokens);
     free(s->scores);
+    json_decref(s->other_why);
 }
 
 void soothe__eval_record_free(struct soothe__eval_record *r) {

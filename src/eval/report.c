@@ -111,7 +111,7 @@ static bool read_score(double *out, const json_t *value) {
     return json_is_null(value) || (json_is_number(value) && *out >= 0 && *out <= 1);
 }
 
-/* A line {"method", "item", "scores": […], "greedy"} of a rescore file. */
+/* A line {"method", "item", "scores": […], "greedy", "why": […]} of a rescore file; "why" only with nulls. */
 static bool take_scores(struct soothe__report *r, size_t i_scorer, const json_t *o, uint8_t *seen) {
     const json_int_t method = json_integer_value(json_object_get(o, "method"));
     const json_int_t item   = json_integer_value(json_object_get(o, "item"));
@@ -126,6 +126,10 @@ static bool take_scores(struct soothe__report *r, size_t i_scorer, const json_t 
     if (ok) {
         seen[(size_t)method * n_prompts + (size_t)item] = 1;
         soothe__figures_add_scores(&r->figures, i_scorer, (size_t)method, (size_t)item, scores, n, greedy);
+        for (size_t i = 0; i <= n; i++)
+            if (isnan(i < n ? scores[i] : greedy))
+                soothe__figures_add_reason(&r->figures, i_scorer, (size_t)method,
+                                           json_string_value(json_array_get(json_object_get(o, "why"), i)));
     }
     free(scores);
     return ok;
@@ -289,7 +293,8 @@ enum soothe_status soothe__eval_report_parse(json_t **report, const char *text, 
     json_array_foreach(json_object_get(o, "methods"), i, method) {
         ok = ok && json_is_string(json_object_get(method, "name")) && json_is_integer(json_object_get(method, "nulls"));
         for (int k = 0; k < SOOTHE__N_METRICS; k++)
-            ok = ok && is_interval(json_object_get(method, soothe__metric_names[k]));
+            ok = ok && ((k >= SOOTHE__N_FIRST && !json_object_get(method, soothe__metric_names[k])) ||
+                        is_interval(json_object_get(method, soothe__metric_names[k])));
     }
     if (ok) {
         *report = o;

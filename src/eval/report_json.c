@@ -43,6 +43,24 @@ static bool is_exponential(int metric) {
     return metric == SOOTHE__PPL;
 }
 
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The object with its keys in alphabetical order, whatever order the records came in. */
+static json_t *json_sorted(json_t *object) {
+    const char **keys = soothe__calloc(json_object_size(object) + 1, sizeof *keys), *key;
+    json_t      *value, *o = json_object();
+    size_t       n                                              = 0;
+    json_object_foreach(object, key, value) if (keys) keys[n++] = key;
+    if (n)
+        qsort(keys, n, sizeof *keys, by_text);
+    for (size_t i = 0; i < n; i++)
+        json_object_set(o, keys[i], json_object_get(object, keys[i]));
+    free(keys);
+    return o;
+}
+
 /* ---- a method's figures ------------------------------------------------------------------------------------- */
 
 static void add_contrasts(struct soothe__report *r, json_t *o, const struct soothe__split *s, const char *name,
@@ -107,6 +125,8 @@ static json_t *json_other_scorers(struct soothe__report *r, const struct soothe_
             json_object_set_new(o, soothe__metric_names[i],
                                 json_figure(r, split, &m->scored[s][i], NULL, false, SOOTHE__VALUE));
         add_nulls(o, split, m, s);
+        if (split == &r->splits[0])
+            json_object_set_new(o, "null_reasons", json_sorted(m->null_reasons[s]));
         if (i_method > 0) {
             json_t *against = json_object();
             for (int i = 0; i < SOOTHE__N_SCORED; i++)
@@ -244,24 +264,6 @@ static json_t *read_timing(const struct soothe__report *r) {
 
 /* ---- the whole ---------------------------------------------------------------------------------------------- */
 
-static int by_text(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* The object with its keys in alphabetical order, whatever order the records came in. */
-static json_t *json_sorted(json_t *object) {
-    const char **keys = soothe__calloc(json_object_size(object) + 1, sizeof *keys), *key;
-    json_t      *value, *o = json_object();
-    size_t       n                                              = 0;
-    json_object_foreach(object, key, value) if (keys) keys[n++] = key;
-    if (n)
-        qsort(keys, n, sizeof *keys, by_text);
-    for (size_t i = 0; i < n; i++)
-        json_object_set(o, keys[i], json_object_get(object, keys[i]));
-    free(keys);
-    return o;
-}
-
 /* What a method was run with, in single values; all about its files is in the settings. */
 static json_t *json_options(const json_t *manifest) {
     json_t *o    = json_object();
@@ -281,7 +283,7 @@ static json_t *json_method(struct soothe__report *r, size_t i_method, const json
     add_metrics(r, o, &r->splits[0], i_method);
     add_corpus(r, o, i_method);
     add_nulls(o, &r->splits[0], m, 0);
-    json_object_set_new(o, "null_reasons", json_sorted(m->null_reasons));
+    json_object_set_new(o, "null_reasons", json_sorted(m->null_reasons[0]));
     json_object_set_new(o, "samples", json_integer((json_int_t)m->n_samples));
     json_object_set_new(o, "tokens", json_integer((json_int_t)m->n_tokens));
     json_object_set_new(o, "ppl_unmeasured", json_integer((json_int_t)m->n_unmeasured));
@@ -342,7 +344,9 @@ static json_t *json_definitions(const struct soothe__report *r) {
                            "after their prompt; ppl and ppl_response are of the others"},
         {"tokens_per_s",
          "sampled tokens per second of prompt reading, decoding and sampling, scoring and perplexity not "
-         "included; interval over groups of prompts"},
+         "included, all workers together: a group that is at work while others are has a share of the time; interval "
+         "over "
+         "groups of prompts"},
         {"timing.peak_bytes", "largest resident size of the process so far"},
         {"benign.refusals", "share of benign prompts whose greedy continuation begins as a refusal"},
         {"benign.identical_tokens", "places at which the greedy continuation has the same token as the first method's, "

@@ -30,11 +30,20 @@ static json_t *json_score(const struct soothe__score *s) {
 }
 
 static bool write_record(const struct rescore *r, const struct waiting *w, const struct soothe__score *scores) {
-    json_t *list = json_array();
+    json_t *list = json_array(), *reasons = json_array();
+    size_t  n_nulls = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        const bool null = isnan(scores[i].toxicity);
+        json_array_append_new(reasons, null ? soothe__eval_json_reason(scores[i].why) : json_null());
+        n_nulls += null;
+    }
     for (size_t i = 0; i + 1 < w->n; i++)
         json_array_append_new(list, json_score(&scores[i]));
-    json_t    *o  = json_pack("{s:I, s:I, s:o, s:o}", "method", (json_int_t)w->i_method, "item", (json_int_t)w->i_item,
-                              "scores", list, "greedy", json_score(&scores[w->n - 1]));
+    json_t *o = json_pack("{s:I, s:I, s:o, s:o}", "method", (json_int_t)w->i_method, "item", (json_int_t)w->i_item,
+                          "scores", list, "greedy", json_score(&scores[w->n - 1]));
+    if (n_nulls && o)
+        json_object_set(o, "why", reasons);
+    json_decref(reasons);
     const bool ok = o && json_dumpf(o, r->out, JSON_COMPACT | JSON_REAL_PRECISION(17)) == 0;
     json_decref(o);
     fputc('\n', r->out);

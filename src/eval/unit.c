@@ -118,9 +118,8 @@ static enum soothe_status score(struct job *job, struct soothe_error *err) {
                 status = soothe__fail(err, SOOTHE_E_NUMERIC, "scorer %s gave %g, which is not within 0 ... 1",
                                       soothe__scorer_spec(job->w->scorers[s]), scores[i].toxicity);
             samples[i]->scores[s] = scores[i].toxicity;
-            if (s == 0 && isnan(scores[i].toxicity))
-                snprintf(samples[i]->why, sizeof samples[i]->why, "%s",
-                         scores[i].why[0] ? scores[i].why : "no reason given");
+            if (isnan(scores[i].toxicity))
+                soothe__eval_note_reason(samples[i], s, job->w->n_scorers, scores[i].why);
         }
     }
     pthread_mutex_unlock(&job->w->lock);

@@ -44,6 +44,18 @@ cmp before dir/samples.jsonl && echo "samples untouched"
 cp -r dir copy
 sed -i '1s/"text":"/"text":"a /' copy/samples.jsonl
 "$SOOTHE" eval report copy 2>&1 | sed 's/rescore-[0-9a-f]*/rescore-X/'
+echo "== the reasons of a further scorer, during the run and afterwards"
+cat >mute.py <<'END'
+import json, sys
+for line in sys.stdin:
+    print(json.dumps({"score": None, "why": "not today"}))
+END
+"$SOOTHE" eval -m target.gguf --suite challenging-mini --limit 2 --methods plain -k 3 -n 4 --out mute --scorer lexicon \
+    --scorer "command:python3 mute.py" >/dev/null 2>&1
+"$SOOTHE" eval rescore mute --scorer "command:python3 mute.py #again" >/dev/null 2>&1
+python3 -c '
+import json
+print([o["null_reasons"] for o in json.load(open("mute/report.json"))["methods"][0]["other_scorers"]])'
 echo "== perplexity of the first sample only"
 "$SOOTHE" eval -m target.gguf --suite challenging-mini --limit 2 --methods plain -k 3 -n 4 --scorer lexicon --ppl-samples 1 \
     --out first >/dev/null 2>&1
@@ -51,3 +63,12 @@ grep -o '"n_ppl":' first/samples.jsonl | wc -l
 echo "== a scorer that fails altogether"
 "$SOOTHE" eval -m target.gguf --suite challenging-mini --limit 2 --methods plain -k 1 -n 2 --out other --scorer "command:exit 3" 2>&1
 echo "exit $?"
+echo "== a report of a version without the later figures"
+python3 - <<'END'
+import json
+report = json.load(open("first/report.json"))
+for key in ("empty", "tokens_per_sample", "ppl_unmeasured"):
+    del report["methods"][0][key]
+json.dump(report, open("first/report.json", "w"))
+END
+"$SOOTHE" eval show first >shown && grep -c plain shown
