@@ -77,6 +77,8 @@ enum soothe_status soothe__eval_manifest_parse(json_t **manifest, struct soothe_
     else if ((wrong = read_plan(plan, m)))
         soothe__fail(err, SOOTHE_E_FORMAT, "%s: \"%s\" is not what a manifest of an evaluation has", name, wrong);
     else {
+        if (!json_object_get(m, "n_gpu_layers")) /* not noted by earlier versions */
+            json_object_set_new(m, "n_gpu_layers", json_integer(0));
         *manifest = m;
         return SOOTHE_OK;
     }

@@ -163,6 +163,9 @@ enum soothe_status soothe__eval_rescore(const char *folder, const char *spec, co
     json_t                             *manifest = NULL;
     char                               *path     = NULL;
     enum soothe_status                  status   = soothe__eval_manifest_read(&manifest, &plan, folder, err);
+    if (!status && !soothe__utf8_valid(spec, strlen(spec)))
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT,
+                              "the scorer is not UTF-8: rename its file or write its command in UTF-8");
     if (!status)
         status = soothe__scorer_open(&r.scorer, spec, &o, err);
     if (!status)

@@ -35,6 +35,11 @@ static enum soothe_status open_scorers(struct soothe__eval_work *w, struct sooth
     for (size_t i = 0; w->o->scorers[i] && !status; i++) {
         if (i == SOOTHE__EVAL_SCORERS_MAX)
             return soothe__fail(err, SOOTHE_E_ARGUMENT, "more than %d scorers", SOOTHE__EVAL_SCORERS_MAX);
+        if (!soothe__utf8_valid(w->o->scorers[i], strlen(w->o->scorers[i]))) /* the manifest could not name it */
+            return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                                "scorer %zu is not UTF-8: rename its file or write its command "
+                                "in UTF-8",
+                                i + 1);
         status       = soothe__scorer_open(&w->scorers[i], w->o->scorers[i], &o, err);
         w->n_scorers = i + 1;
     }
@@ -304,12 +309,14 @@ static json_t *json_methods(struct soothe__eval_work *w, enum soothe_status *sta
     return list;
 }
 
-static json_t *json_scorers(const struct soothe__eval_work *w) {
+static json_t *json_scorers(const struct soothe__eval_work *w, enum soothe_status *status, struct soothe_error *err) {
     json_t *list = json_array();
-    for (size_t i = 0; i < w->n_scorers; i++)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "spec", soothe__scorer_spec(w->scorers[i]), "kind",
-                                              soothe__scorer_kind(w->scorers[i]), "identity",
-                                              soothe__scorer_identity(w->scorers[i])));
+    for (size_t i = 0; i < w->n_scorers && !*status; i++) {
+        json_t *o = json_pack("{s:s, s:s, s:s}", "spec", soothe__scorer_spec(w->scorers[i]), "kind",
+                              soothe__scorer_kind(w->scorers[i]), "identity", soothe__scorer_identity(w->scorers[i]));
+        if (json_array_append_new(list, o) != 0)
+            *status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the manifest");
+    }
     return list;
 }
 
@@ -341,7 +348,7 @@ static enum soothe_status make_manifest(struct soothe__eval_work *w, struct soot
     json_object_set_new(m, "model", json_file(o->model_path, &status, err));
     json_object_set_new(m, "ppl_model", json_ppl_model(w, &status, err));
     json_object_set_new(m, "methods", json_methods(w, &status, err));
-    json_object_set_new(m, "scorers", json_scorers(w));
+    json_object_set_new(m, "scorers", json_scorers(w, &status, err));
     json_object_set_new(m, "prompts", json_set(w, SOOTHE__EVAL_PROMPT));
     json_object_set_new(m, "benign", json_set(w, SOOTHE__EVAL_BENIGN));
     json_object_set_new(m, "corpus", json_set(w, SOOTHE__EVAL_CORPUS));
@@ -354,6 +361,7 @@ static enum soothe_status make_manifest(struct soothe__eval_work *w, struct soot
     json_object_set_new(m, "group", json_integer(o->group));
     json_object_set_new(m, "n_parallel", json_integer(w->n_parallel));
     json_object_set_new(m, "n_ctx", json_integer(w->n_ctx));
+    json_object_set_new(m, "n_gpu_layers", json_integer(o->n_gpu_layers)); /* other kernels round otherwise */
     w->manifest = m;
     return status;
 }

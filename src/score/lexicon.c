@@ -420,3 +420,21 @@ char *soothe__mask_toxic(const char *text, size_t size) {
     }
     return masked;
 }
+
+/* ---- identity ----------------------------------------------------------------------------------------------- */
+
+static void hash_entries(struct soothe__sha256 *hash, const struct entry *list, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        soothe__sha256_add(hash, list[i].word, strlen(list[i].word) + 1);
+        soothe__sha256_add(hash, &list[i].severity, sizeof list[i].severity);
+        soothe__sha256_add(hash, list[i].flags, strlen(list[i].flags) + 1);
+    }
+}
+
+void soothe__lexicon_hash(struct soothe__sha256 *hash) {
+    hash_entries(hash, entries, N_ENTRIES);
+    hash_entries(hash, strong, N_STRONG);
+    for (size_t i = 0; i < sizeof disguised / sizeof *disguised; i++)
+        soothe__sha256_add(hash, disguised[i], strlen(disguised[i]) + 1);
+    soothe__sha256_add(hash, &STRENGTH, sizeof STRENGTH);
+}

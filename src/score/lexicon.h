@@ -23,4 +23,8 @@ size_t soothe__lexicon_count(const char *text, size_t size);
  * before and zero-terminated; mere insults ("idiot") stay readable. NULL when out of memory; free(). */
 char *soothe__mask_toxic(const char *text, size_t size);
 
+/* Adds the list itself to a hash that changes whenever a score might. */
+struct soothe__sha256;
+void soothe__lexicon_hash(struct soothe__sha256 *hash);
+
 #endif /* SOOTHE_LEXICON_H */

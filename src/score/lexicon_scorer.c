@@ -10,7 +10,7 @@ static bool takes(const char *spec, const char *general_type) {
     return strcmp(spec, "lexicon") == 0;
 }
 
-/* The list is compiled in: its scores change with the program's version alone. */
+/* The list is compiled in: its scores change with it and with the program's version. */
 static enum soothe_status open_lexicon(void **self, char identity[65], const char *spec,
                                        const struct soothe__scorer_options *options, struct soothe_error *err) {
     static const char name[] = "soothe lexicon " SOOTHE_VERSION;
@@ -21,6 +21,7 @@ static enum soothe_status open_lexicon(void **self, char identity[65], const cha
     if (!hash)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening the lexicon");
     soothe__sha256_add(hash, name, sizeof name - 1);
+    soothe__lexicon_hash(hash);
     soothe__sha256_finish(hash, identity);
     *self = &state;
     return SOOTHE_OK;

@@ -14,6 +14,19 @@ run --out dir --resume
 run --out dir --resume --seed 5
 run limit=5 --out dir --resume | sed 's/"[0-9a-f]\{64\}"/HASH/g'
 run k=3 --out dir --resume
+run --out dir --resume --n-gpu-layers 1
+cp -r dir old # of a version that did not note layers on a GPU: there were none
+python3 - <<'END'
+import json
+manifest = json.load(open("old/manifest.json"))
+del manifest["n_gpu_layers"]
+json.dump(manifest, open("old/manifest.json", "w"))
+END
+run --out old --resume
+run --out old --resume --n-gpu-layers 1
+rm dir/manifest.json
+run --out dir
+cp old/manifest.json dir
 echo "== merge"
 run --out a --shard 0/2
 run --out a --shard 1/2
@@ -37,5 +50,6 @@ printf '{"prompt": "a"}\n{"text": ""}\nno json\n' >bad.jsonl
 run suite= --out x --prompts bad.jsonl
 run suite=nosuch --out x
 run scorer=nosuch --out x | sed 's/: say .*//'
+run "scorer=command:cat $(printf '\377')" --out x
 run methods=fusion:calibrator=nosuch.gguf --out x
 test -e x || echo "nothing written"
