@@ -150,8 +150,7 @@ static enum soothe_status measure_prompt(struct job *job, struct soothe__eval_re
         if (!status && n_tokens > first)
             items[i] = (struct soothe__conditional){.tokens = tokens[i] + first, .n_tokens = n_tokens - first};
     }
-    /* Nothing but spaces, which went to the continuations, and no BOS: what every document starts from stands before.
-     */
+    /* first 0: nothing but spaces, which went to the continuations, and no BOS */
     const llama_token start = soothe__start_token(vocab);
     if (!status && n > 0 && first == 0)
         status = soothe__conditional_nll(session, &start, 1, items, n, err);
