@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
 #include "base/statistics.h"
 #include "cli/cli.h"
 #include "cli/speak.h"
 #include "score/polar.h"
 #include "score/probe.h"
-#include "score/probe_fit.h"
 
 static int cmd_fit(int argc, const char **argv);
 static int cmd_test(int argc, const char **argv);

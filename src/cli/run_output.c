@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
 #include "cli/run.h"
-#include "score/probe_fit.h"
 #include "score/score.h"
 
 /* ---- keeping -------------------------------------------------------------------------------------- */

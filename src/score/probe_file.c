@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
 #include "score/probe.h"
-#include "score/probe_fit.h"
 
 #define TYPE "soothe-probe"
 #define KEY_VERSION "soothe.format_version"
