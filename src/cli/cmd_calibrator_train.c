@@ -305,12 +305,6 @@ static int run(struct choice *c, const char *more) {
     return result;
 }
 
-static void free_list(char **list) {
-    for (size_t i = 0; list && list[i]; i++)
-        free(list[i]);
-    free(list);
-}
-
 int soothe__cmd_calibrator_train(int argc, const char **argv) {
     struct choice           c         = {.blocks     = -1,
                                          .n_samples  = 8,
@@ -375,9 +369,8 @@ int soothe__cmd_calibrator_train(int argc, const char **argv) {
     poptFreeContext(context);
     char *all[] = {c.model,     c.calibrator, c.output,      c.objective,     c.checkpoint,
                    c.precision, c.prompts,    c.samples_out, c.score_command, c.states};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        free(all[i]);
-    free_list(c.data);
-    free_list(c.heldout);
+    soothe__free_texts(all, sizeof all / sizeof *all);
+    soothe__free_list(c.data);
+    soothe__free_list(c.heldout);
     return code;
 }

@@ -54,14 +54,7 @@ static int print_json(const struct soothe__scorer *scorer, const struct soothe__
                           soothe__scorer_spec(scorer), "kind", soothe__scorer_kind(scorer), "identity",
                           soothe__scorer_identity(scorer), "data", soothe__json_files(t), "figures",
                           soothe__json_figures(figures, n));
-    if (!o) {
-        fputs("soothe: the result cannot be written as JSON: is a name not UTF-8?\n", stderr);
-        return SOOTHE__EXIT_FAILED;
-    }
-    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    putchar('\n');
-    json_decref(o);
-    return SOOTHE__EXIT_DONE;
+    return soothe__print_json(o, 6);
 }
 
 static int run(const struct choice *c, const char *more) {
@@ -117,11 +110,8 @@ int soothe__cmd_score_test(int argc, const char **argv) {
     if (code < 0)
         code = run(&c, poptGetArg(context));
     poptFreeContext(context);
-    for (char **s = c.data; s && *s; s++)
-        free(*s);
     char *strings[] = {c.scorer, c.model, c.field, c.label, c.source, c.positive, c.threads};
-    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
-        free(strings[i]);
-    free(c.data);
+    soothe__free_texts(strings, sizeof strings / sizeof *strings);
+    soothe__free_list(c.data);
     return code;
 }

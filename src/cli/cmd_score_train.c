@@ -91,14 +91,7 @@ static int print_json(const struct choice *c, const struct soothe__labelled_text
         "n_calibration", (json_int_t)r->n_calibration, "n_holdout", (json_int_t)r->n_holdout, "n_features",
         (json_int_t)r->n_features, "n_words", (json_int_t)r->n_listed, "iterations", r->n_iterations, "loss", r->loss,
         "seed", (json_int_t)seed, "seconds", r->seconds, "held_out", soothe__json_figures(r->figures, r->n_figures));
-    if (!o) {
-        fputs("soothe: the result cannot be written as JSON: is a name not UTF-8?\n", stderr);
-        return SOOTHE__EXIT_FAILED;
-    }
-    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    putchar('\n');
-    json_decref(o);
-    return SOOTHE__EXIT_DONE;
+    return soothe__print_json(o, 6);
 }
 
 static void print_text(const struct choice *c, const struct soothe__ngram_train_report *r) {
@@ -174,14 +167,9 @@ static int run(struct choice *c, const char *more) {
 static void free_choice(struct choice *c) {
     char *strings[] = {c->field, c->label,   c->source, c->positive, c->output, c->write_holdout, c->holdout,
                        c->c,     c->sharpen, c->bits,   c->words,    c->seed,   c->threads,       c->iterations};
-    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
-        free(strings[i]);
-    for (char **s = c->data; s && *s; s++)
-        free(*s);
-    for (char **s = c->weight; s && *s; s++)
-        free(*s);
-    free(c->data);
-    free(c->weight);
+    soothe__free_texts(strings, sizeof strings / sizeof *strings);
+    soothe__free_list(c->data);
+    soothe__free_list(c->weight);
 }
 
 int soothe__cmd_score_train(int argc, const char **argv) {

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the commands that judge texts share: score, score train, score test. */
+ * What the commands that judge texts share: score and its subcommands, probe, polar. */
 #ifndef SOOTHE_CLI_SCORE_H
 #define SOOTHE_CLI_SCORE_H
 
-#include <jansson.h>
-
-#include "cli/cli.h"
+#include "cli/result.h"
 #include "score/labelled_texts.h"
 #include "score/ngram_scorer.h"
+#include "score/probe_texts.h"
 #include "score/scorer.h"
 
 /* ---- figures: score_output.c ------------------------------------------------------------------------- */
@@ -16,10 +15,12 @@
 void    soothe__print_figures(const struct soothe__score_figures *figures, size_t n);
 json_t *soothe__json_figures(const struct soothe__score_figures *figures, size_t n);
 json_t *soothe__json_files(const struct soothe__labelled_texts *t);
-/* x, or null where it is not finite. */
-json_t *soothe__json_number(double x);
 /* Counts of bad rows, on stderr. */
 void soothe__tell_bad_rows(const struct soothe__labelled_texts *t);
+
+/* The texts of probe and polar, from files whose last path is NULL; counts of bad rows, on stderr. */
+enum soothe_status soothe__read_probe_texts(struct soothe__probe_texts *texts, char *const *paths, bool need_labels,
+                                            bool skip_bad, struct soothe_error *err);
 
 /* ---- one text: score_text.c ---------------------------------------------------------------------------- */
 
