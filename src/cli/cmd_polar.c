@@ -147,7 +147,7 @@ static enum soothe_status fit_harmoniser(struct soothe__polar_work *w, bool supe
 
 static enum soothe_status write_polar(struct soothe__polar_work *w, const struct choice *c, double loss,
                                       struct soothe_error *err) {
-    const struct soothe__polar_fact facts[] = {
+    const struct soothe__fact facts[] = {
         {"soothe.training.data_sha256", w->texts.sha256, 0},
         {"soothe.training.texts", NULL, (double)w->n},
         {"soothe.training.seed", NULL, (double)w->options.seed},

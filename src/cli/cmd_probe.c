@@ -169,7 +169,7 @@ static enum soothe_status write_probe(const struct work *w, const struct soothe_
                                       struct soothe_error *err) {
     const struct soothe__probe_layer   *best    = &r->layers[r->i_best];
     const struct soothe__probe_figures *mean    = &best->held_out[w->texts.n_sources];
-    const struct soothe__probe_fact     facts[] = {
+    const struct soothe__fact     facts[] = {
             {"soothe.training.data_sha256", w->texts.sha256, 0},
             {"soothe.training.texts", NULL, (double)r->n_train},
             {"soothe.training.validation_texts", NULL, (double)r->n_validation},

@@ -44,22 +44,3 @@ json_t *soothe__json_files(const struct soothe__labelled_texts *t) {
                                               "bad_rows", (json_int_t)t->files[i].counts.n_bad));
     return list;
 }
-
-void soothe__tell_bad_rows(const struct soothe__labelled_texts *t) {
-    for (size_t i = 0; i < t->n_files; i++) {
-        const struct soothe__row_counts *c = &t->files[i].counts;
-        if (c->n_bad)
-            fprintf(stderr, "soothe: %s: %zu bad row%s left out (%s)\n", t->files[i].path, c->n_bad,
-                    c->n_bad > 1 ? "s" : "", c->first_bad);
-    }
-}
-
-enum soothe_status soothe__read_probe_texts(struct soothe__probe_texts *texts, char *const *paths, bool need_labels,
-                                            bool skip_bad, struct soothe_error *err) {
-    enum soothe_status status = SOOTHE_OK;
-    for (; *paths && !status; paths++)
-        status = soothe__probe_texts_read(texts, *paths, need_labels, skip_bad, err);
-    if (!status && texts->n_bad)
-        fprintf(stderr, "soothe: %zu bad rows left out\n", texts->n_bad);
-    return status;
-}
