@@ -14,14 +14,6 @@ int soothe__print_json(json_t *o, size_t digits) {
     return failed && !ferror(stdout) ? SOOTHE__EXIT_FAILED : SOOTHE__EXIT_DONE;
 }
 
-json_t *soothe__json_number(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
-json_t *soothe__json_rounded(double x) {
-    return soothe__json_number(round(x * 1e6) / 1e6);
-}
-
 void soothe__print_figure(double x, int width, int digits) {
     if (isfinite(x))
         printf(" %*.*f", width, digits, x);

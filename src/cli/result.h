@@ -3,18 +3,13 @@
 #ifndef SOOTHE_RESULT_H
 #define SOOTHE_RESULT_H
 
-#include <jansson.h>
-
+#include "base/json_number.h"
 #include "cli/cli.h"
 
 /* Prints o (whose last reference this is) with numbers to so many digits, and returns the exit code. NULL, which
  * json_pack returns for a string that is not UTF-8, is said on stderr. A write that fails is for soothe__finish_stdout
  * to tell. */
 int soothe__print_json(json_t *o, size_t digits);
-
-/* x, or null where it is not finite; rounded: to six decimals. */
-json_t *soothe__json_number(double x);
-json_t *soothe__json_rounded(double x);
 
 /* A space, then x in so many columns, or - where it is not finite. */
 void soothe__print_figure(double x, int width, int digits);
