@@ -11,8 +11,12 @@ help:                     ## this list
 setup:
 	@scripts/setup.sh $(BUILD)
 
-demo: all                 ## plain and soothed continuations of real prompts, side by side
+demo: all                 ## plain and soothed continuations of real prompts, side by side; then a small evaluation
 	@$(BUILD)/soothe demo
+	@rm -rf $(BUILD)/demo-evaluation
+	@echo; echo "The same, measured on a few prompts (build/soothe help eval):"
+	@$(BUILD)/soothe eval --suite challenging-mini --limit 6 --methods plain,fusion -k 4 -n 12 --ppl-samples 1 \
+		--out $(BUILD)/demo-evaluation 2>/dev/null
 
 test: all                 ## all tests
 	@scripts/test.sh $(BUILD)
