@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "engine/batch.h"
 #include "generate/shortlist.h"
 
 enum { LOGITS_BYTES = 96 << 20, ROWS_LEAST = 32, ROWS_MOST = 512 };
@@ -36,16 +37,6 @@ int32_t soothe__conditional_rows(const struct llama_model *model) {
     const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
     const int32_t n       = (int32_t)(LOGITS_BYTES / sizeof(float)) / (n_vocab > 0 ? n_vocab : 1);
     return n < ROWS_LEAST ? ROWS_LEAST : n > ROWS_MOST ? ROWS_MOST : n;
-}
-
-static void add_token(struct pass *p, llama_token token, llama_pos pos, llama_seq_id seq, bool output) {
-    struct llama_batch *b     = &p->batch;
-    b->token[b->n_tokens]     = token;
-    b->pos[b->n_tokens]       = pos;
-    b->n_seq_id[b->n_tokens]  = 1;
-    b->seq_id[b->n_tokens][0] = seq;
-    b->logits[b->n_tokens]    = output;
-    b->n_tokens++;
 }
 
 static enum soothe_status decode(struct pass *p, struct soothe_error *err) {
@@ -82,7 +73,7 @@ static enum soothe_status run_prompt(struct pass *p, const llama_token *prompt, 
         if (p->batch.n_tokens == p->n_batch)
             status = decode(p, err);
         if (!status)
-            add_token(p, prompt[i], i, 0, i == n_prompt - 1);
+            soothe__batch_add(&p->batch, prompt[i], i, 0, i == n_prompt - 1);
     }
     const int32_t last = p->batch.n_tokens - 1;
     if (!status)
@@ -118,7 +109,7 @@ static enum soothe_status run_items(struct pass *p, int32_t n_prompt, size_t fro
             if (status)
                 break;
             p->rows[p->n_rows++] = (struct row){.i_item = i, .next = item->tokens[k + 1], .i_batch = p->batch.n_tokens};
-            add_token(p, item->tokens[k], n_prompt + k, (llama_seq_id)(i - from), true);
+            soothe__batch_add(&p->batch, item->tokens[k], n_prompt + k, (llama_seq_id)(i - from), true);
         }
     }
     return status ? status : decode(p, err);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/batch.h"
 #include "generate/shortlist.h"
 
 enum { BATCH_TOKENS = 512, BATCH_TEXTS = 32, ROWS_MIN = 16, LOGITS_BYTES = 96 << 20 };
@@ -79,15 +80,10 @@ static void compare_row(const struct measure *m, int32_t i, bool is_plain) {
 /* Adds the text's tokens [from, to) as a sequence. */
 static void add_tokens(struct measure *m, uint32_t i_text, llama_seq_id seq, int32_t from, int32_t to) {
     const struct soothe__text *t = &m->corpus->texts[i_text];
-    struct llama_batch        *b = &m->batch;
     for (int32_t i = from; i < to; i++) {
-        const int32_t k = b->n_tokens++;
-        b->token[k]     = t->tokens[i];
-        b->pos[k]       = i;
-        b->n_seq_id[k]  = 1;
-        b->seq_id[k][0] = seq;
-        b->logits[k]    = i >= t->first - 1;
-        if (b->logits[k])
+        const bool    counts = i >= t->first - 1;
+        const int32_t k      = soothe__batch_add(&m->batch, t->tokens[i], i, seq, counts);
+        if (counts)
             m->rows[m->n_rows++] = (struct row){.i_text = i_text, .next = t->tokens[i + 1], .i_batch = k};
     }
 }
