@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "engine/batch.h"
 #include "fusion/calibrator_file.h"
 #include "fusion/fusion.h"
 #include "test_support.h"
@@ -126,15 +127,6 @@ static llama_token token_at(int32_t seq, int32_t pos) {
     return (llama_token)((37 * pos + 101 * seq + pos * pos) % 250);
 }
 
-static void batch_add(struct llama_batch *b, llama_token token, llama_pos pos, llama_seq_id seq, bool output) {
-    b->token[b->n_tokens]     = token;
-    b->pos[b->n_tokens]       = pos;
-    b->n_seq_id[b->n_tokens]  = 1;
-    b->seq_id[b->n_tokens][0] = seq;
-    b->logits[b->n_tokens]    = output;
-    b->n_tokens++;
-}
-
 static void decode(struct soothe_session *s, struct llama_batch b) {
     struct soothe_error err;
     must(soothe_decode(s, b, &err), &err);
@@ -144,7 +136,7 @@ static void decode(struct soothe_session *s, struct llama_batch b) {
 static void decode_range(struct soothe_session *s, llama_seq_id seq, int32_t as_seq, int32_t from, int32_t to) {
     struct llama_batch b = llama_batch_init(64, 0, 1);
     for (int32_t i = from; i < to; i++) {
-        batch_add(&b, token_at(as_seq, i), i, seq, true);
+        soothe__batch_add(&b, token_at(as_seq, i), i, seq, true);
     }
     decode(s, b);
     llama_batch_free(b);
@@ -227,7 +219,7 @@ static void test_eight_sequences_in_a_batch_equal_eight_single_runs(void **state
     struct soothe_error    err;
     for (int32_t pos = 0; pos < LENGTH; pos++) { /* interleaved, over several micro-batches */
         for (int32_t seq = 0; seq < N; seq++) {
-            batch_add(&b, token_at(seq, pos), pos, seq, pos == LENGTH - 1);
+            soothe__batch_add(&b, token_at(seq, pos), pos, seq, pos == LENGTH - 1);
         }
     }
     for (int32_t seq = 0; seq < N; seq++) {
@@ -547,7 +539,7 @@ static void test_bad_batches_are_refused_and_leave_both_memories_as_they_were(vo
     stray.n_seq_id           = &none; /* and no list of sequences */
     assert_int_equal(soothe_decode(s, stray, &err), SOOTHE_E_ARGUMENT);
     for (int32_t i = 0; i < 250; i++) { /* 10 + 250 tokens do not fit a context of 256 */
-        batch_add(&big, token_at(0, i), 10 + i, 0, i == 249);
+        soothe__batch_add(&big, token_at(0, i), 10 + i, 0, i == 249);
     }
     assert_int_equal(soothe_decode(s, big, &err), SOOTHE_E_ENGINE);
     decode_range(s, 0, 0, 10, 20);
@@ -583,11 +575,11 @@ static void test_a_batch_at_wrong_positions_takes_nothing_with_it(void **state) 
     struct llama_batch     b     = llama_batch_init(300, 0, 1);
     decode_range(s, 1, 1, 0, 10);
     decode_range(s, 0, 0, 0, 3);
-    batch_add(&b, token_at(1, 4), 4, 1, true); /* there are tokens at 4 … 9 already */
+    soothe__batch_add(&b, token_at(1, 4), 4, 1, true); /* there are tokens at 4 … 9 already */
     assert_int_equal(soothe_decode(s, b, &err), SOOTHE_E_ENGINE);
     b.n_tokens = 0;
     for (int32_t i = 0; i < 250; i++) { /* too many, and the engine is to find out their positions */
-        batch_add(&b, token_at(1, 10 + i), 0, 1, i == 249);
+        soothe__batch_add(&b, token_at(1, 10 + i), 0, 1, i == 249);
     }
     struct llama_batch no_positions = b;
     no_positions.pos                = NULL;

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "score/logistic.h"
+#include "score/platt.h"
 #include "test_support.h"
 
 enum { ROWS = 200, GROUPS = 2, COLUMNS = 30, PER_GROUP = 4 };
@@ -71,12 +72,13 @@ static void test_gradient_is_that_of_finite_differences(void **state) {
 }
 
 static void test_fit_ends_where_the_gradient_is_zero(void **state) {
-    const struct soothe__logistic  p              = make_problem();
-    double                         w[COLUMNS + 1] = {0}, g[COLUMNS + 1];
-    struct soothe__logistic_report report;
-    struct soothe_error            err;
+    const struct soothe__minimise_options options        = {.max_iterations = 500, .gradient_tolerance = 1e-8};
+    const struct soothe__logistic         p              = make_problem();
+    double                                w[COLUMNS + 1] = {0}, g[COLUMNS + 1];
+    struct soothe__minimise_report        report;
+    struct soothe_error                   err;
     (void)state;
-    must(soothe__logistic_fit(&p, w, 500, 1e-8, NULL, NULL, &report, &err), &err);
+    must(soothe__logistic_fit(&p, w, &options, &report, &err), &err);
     assert_true(report.converged);
     const double least = soothe__logistic_loss(&p, w, g);
     for (size_t j = 0; j <= COLUMNS; j++)
@@ -89,14 +91,15 @@ static void test_fit_ends_where_the_gradient_is_zero(void **state) {
 }
 
 static void test_threads_do_not_change_a_bit(void **state) {
-    struct soothe__logistic        p              = make_problem();
-    double                         a[COLUMNS + 1] = {0}, b[COLUMNS + 1] = {0};
-    struct soothe__logistic_report report;
-    struct soothe_error            err;
+    const struct soothe__minimise_options options        = {.max_iterations = 50, .gradient_tolerance = 1e-6};
+    struct soothe__logistic               p              = make_problem();
+    double                                a[COLUMNS + 1] = {0}, b[COLUMNS + 1] = {0};
+    struct soothe__minimise_report        report;
+    struct soothe_error                   err;
     (void)state;
-    must(soothe__logistic_fit(&p, a, 50, 1e-6, NULL, NULL, &report, &err), &err);
+    must(soothe__logistic_fit(&p, a, &options, &report, &err), &err);
     p.n_threads = 4;
-    must(soothe__logistic_fit(&p, b, 50, 1e-6, NULL, NULL, &report, &err), &err);
+    must(soothe__logistic_fit(&p, b, &options, &report, &err), &err);
     assert_memory_equal(a, b, sizeof a);
 }
 

@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
+#include "base/sigmoid.h"
 #include "score/polar.h"
-#include "score/probe_fit.h"
 #include "test_support.h"
 
 #define FILE_NAME "test_polar.gguf"

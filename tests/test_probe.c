@@ -16,6 +16,7 @@
 #include "engine/text_tokens.h"
 #include "fusion/fusion.h"
 #include "generate/generate.h"
+#include "score/platt.h"
 #include "score/probe.h"
 #include "score/probe_fit.h"
 #include "score/scorer.h"
@@ -120,11 +121,11 @@ static void test_platt_agrees_with_scipy(void **state) {
     make_table(x, y);
     for (int i = 0; i < N; i++)
         scores[i] = (double)x[i * D];
-    soothe__probe_platt_fit(scores, y, N, &slope, &offset);
+    soothe__platt_fit_any_scale(&slope, &offset, scores, y, N);
     assert_near(slope, 1.24132898, 1e-5);
     assert_near(offset, -0.858755242, 1e-5);
     memset(y, 0, sizeof y); /* one class: nothing to learn */
-    soothe__probe_platt_fit(scores, y, N, &slope, &offset);
+    soothe__platt_fit_any_scale(&slope, &offset, scores, y, N);
     assert_true(slope == 1 && offset == 0);
 }
 

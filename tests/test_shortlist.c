@@ -72,6 +72,7 @@ static void test_the_normaliser_is_that_of_the_softmax(void **state) {
         assert_true(fabs(list.sum / sum - 1) < 1e-6);
         const double expected = (double)z[17] - largest - log(sum);
         assert_true(fabs(soothe__shortlist_log_prob(&list, z[17]) - expected) < 1e-5);
+        assert_true(fabs(soothe__log_sum_exp(z, V) - largest - log(sum)) < 1e-6);
     }
 }
 

@@ -55,6 +55,18 @@ int                                 soothe__cmd_polar(int argc, const char **arg
 int soothe__options_read(poptContext *context, const struct soothe__command *command, int argc, const char **argv,
                          const struct poptOption *options);
 
+/* Rows of such a table, for a command that keeps what was chosen in the fields of a variable c: a text, texts of which
+ * several may be given, a flag. */
+#define TEXT_OPTION(long_name, letter, field, about, value)                                                            \
+    { long_name, letter, POPT_ARG_STRING, &c.field, 0, about, value }
+#define LIST_OPTION(long_name, field, about, value)                                                                    \
+    { long_name, '\0', POPT_ARG_ARGV, &c.field, 0, about, value }
+#define FLAG_OPTION(long_name, field, about)                                                                           \
+    { long_name, '\0', POPT_ARG_NONE, &c.field, 0, about, NULL }
+/* popt's texts are the command's to free: n of them, any NULL; and a list of them (NULL is fine). */
+void soothe__free_texts(char *const *texts, size_t n);
+void soothe__free_list(char **list);
+
 /* Print "soothe: <sentence>" on stderr and return the exit code. */
 int soothe__print_failure(const struct soothe_error *err);                                                    /* 1 */
 int soothe__print_misuse(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3))); /* 2 */
@@ -62,5 +74,11 @@ int soothe__print_misuse(const char *command, const char *format, ...) __attribu
 /* Flushes stdout; what could not be written (a full disk) makes exit code 1 out of 0. A reader that
  * closed the pipe is no failure. */
 int soothe__finish_stdout(int exit_code);
+
+/* ---- subcommands.c ------------------------------------------------------------------------------------ */
+
+/* Runs the one of n subcommands, named "COMMAND WORD", whose word is argv[1]; --help lists them. */
+int soothe__run_subcommand(const struct soothe__command *command, const struct soothe__command *const *subcommands,
+                           size_t n, int argc, const char **argv);
 
 #endif /* SOOTHE_CLI_H */

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * soothe calibrator train: from texts, or from the target's own samples, to a calibrator. */
-#include <jansson.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/result.h"
 #include "pull/pull.h"
 #include "train/self_samples.h"
 #include "train/train_run.h"
@@ -62,26 +61,20 @@ static size_t count(char *const *list) {
 
 /* ---- output --------------------------------------------------------------------------------------------- */
 
-static json_t *number_or_null(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
-static void print_json(const struct soothe__train_report *p, const char *out_path) {
+static int print_json(const struct soothe__train_report *p, const char *out_path) {
     json_t *o =
         json_pack("{s:s, s:I, s:I, s:I, s:i, s:i, s:f, s:f, s:f, s:I, s:s}", "calibrator", out_path, "n_pairs",
                   (json_int_t)p->n_pairs, "n_texts", (json_int_t)p->n_texts, "n_left_out", (json_int_t)p->n_left_out,
                   "n_steps", p->n_steps, "first_step", p->first_step, "seconds", p->seconds, "state_seconds",
                   p->state_seconds, "loss_tokens_per_second", p->loss_tokens_per_second, "core_bytes",
                   (json_int_t)p->core_bytes, "precision", p->bf16 ? "bf16" : "f32");
-    json_object_set_new(o, "loss", number_or_null(p->loss));
+    json_object_set_new(o, "loss", soothe__json_number(p->loss));
     json_object_set_new(o, "heldout",
                         json_pack("{s:I, s:I, s:o, s:o, s:o, s:o}", "n_pairs", (json_int_t)p->n_heldout_pairs,
                                   "n_texts", (json_int_t)p->n_heldout_texts, "pairs_right",
-                                  number_or_null(p->pairs_right), "kl", number_or_null(p->kl), "nll",
-                                  number_or_null(p->nll), "nll_plain", number_or_null(p->nll_plain)));
-    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    putchar('\n');
-    json_decref(o);
+                                  soothe__json_number(p->pairs_right), "kl", soothe__json_number(p->kl), "nll",
+                                  soothe__json_number(p->nll), "nll_plain", soothe__json_number(p->nll_plain)));
+    return soothe__print_json(o, 6);
 }
 
 static void print_text(const struct soothe__train_report *p, const char *out_path) {
@@ -181,9 +174,8 @@ static int train(struct choice *c, const char *model) {
         fprintf(stderr, "soothe: %d checkpoints could not be written (%s); the run went on without\n", report.n_unsaved,
                 report.unsaved.message);
     if (c->json)
-        print_json(&report, c->output);
-    else
-        print_text(&report, c->output);
+        return print_json(&report, c->output);
+    print_text(&report, c->output);
     return SOOTHE__EXIT_DONE;
 }
 
@@ -305,12 +297,6 @@ static int run(struct choice *c, const char *more) {
     return result;
 }
 
-static void free_list(char **list) {
-    for (size_t i = 0; list && list[i]; i++)
-        free(list[i]);
-    free(list);
-}
-
 int soothe__cmd_calibrator_train(int argc, const char **argv) {
     struct choice           c         = {.blocks     = -1,
                                          .n_samples  = 8,
@@ -375,9 +361,8 @@ int soothe__cmd_calibrator_train(int argc, const char **argv) {
     poptFreeContext(context);
     char *all[] = {c.model,     c.calibrator, c.output,      c.objective,     c.checkpoint,
                    c.precision, c.prompts,    c.samples_out, c.score_command, c.states};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        free(all[i]);
-    free_list(c.data);
-    free_list(c.heldout);
+    soothe__free_texts(all, sizeof all / sizeof *all);
+    soothe__free_list(c.data);
+    soothe__free_list(c.heldout);
     return code;
 }

@@ -140,33 +140,19 @@ static int run(const struct choice *c) {
     return SOOTHE__EXIT_DONE;
 }
 
-static void free_list(char **list) {
-    for (char **word = list; word && *word; word++)
-        free(*word);
-    free(list);
-}
-
 static void free_choice(struct choice *c) {
     char *const texts[] = {c->model, c->ppl_model,     c->methods,    c->field,     c->out,
                            c->shard, c->n_ppl_samples, c->n_samples,  c->n_predict, c->n_predict_benign,
                            c->limit, c->group,         c->n_parallel, c->n_threads, c->n_gpu_layers,
                            c->temp,  c->top_k,         c->top_p,      c->min_p,     c->seed};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        free(texts[i]);
-    free_list(c->prompts);
-    free_list(c->suites);
-    free_list(c->scorers);
-    free_list(c->benign);
-    free_list(c->benign_suites);
-    free_list(c->corpus);
+    soothe__free_texts(texts, sizeof texts / sizeof *texts);
+    soothe__free_list(c->prompts);
+    soothe__free_list(c->suites);
+    soothe__free_list(c->scorers);
+    soothe__free_list(c->benign);
+    soothe__free_list(c->benign_suites);
+    soothe__free_list(c->corpus);
 }
-
-#define TEXT_OPTION(long_name, letter, field, about, value)                                                            \
-    { long_name, letter, POPT_ARG_STRING, &c.field, 0, about, value }
-#define LIST_OPTION(long_name, field, about, value)                                                                    \
-    { long_name, '\0', POPT_ARG_ARGV, &c.field, 0, about, value }
-#define FLAG_OPTION(long_name, field, about)                                                                           \
-    { long_name, '\0', POPT_ARG_NONE, &c.field, 0, about, NULL }
 
 int soothe__cmd_eval(int argc, const char **argv) {
     struct choice           c         = {0};

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * soothe ppl: what a calibrator does to the probability of given texts, at several strengths. */
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/result.h"
 #include "cli/speak.h"
 #include "engine/target_model.h"
 #include "eval/perplexity.h"
@@ -255,14 +254,7 @@ static int print_json(const struct work *w, const struct choice *choice) {
                                  (json_int_t)c->n_repeated, "truncated", (json_int_t)c->n_truncated, "too_short", (json_int_t)w->n_removed,
                                  "pairs", (json_int_t)r->n_pairs, "clean_texts", (json_int_t)r->n_clean, "plain", json_sets(&r->plain),
                                  "strengths", json_strengths(r), "seconds", r->seconds, "tokens_run", (json_int_t)r->n_tokens_run);
-    if (!o) { /* a file's name that is no UTF-8 */
-        fputs("soothe: the result cannot be written as JSON: is a file's name not UTF-8?\n", stderr);
-        return SOOTHE__EXIT_FAILED;
-    }
-    const int failed = json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
-    json_decref(o);
-    putchar('\n');
-    return failed ? SOOTHE__EXIT_FAILED : SOOTHE__EXIT_DONE;
+    return soothe__print_json(o, 10);
 }
 
 /* ---- the command --------------------------------------------------------------------------------------------- */

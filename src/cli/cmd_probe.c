@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * soothe probe: trains probes on a language model's hidden states, and measures them. */
-#include <jansson.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/score.h"
 #include "cli/speak.h"
 #include "engine/target_model.h"
 #include "score/probe.h"
@@ -105,11 +103,7 @@ static int check_choice(struct work *w, const struct choice *c, const char *comm
 }
 
 static enum soothe_status load(struct work *w, const struct choice *c, struct soothe_error *err) {
-    enum soothe_status status = SOOTHE_OK;
-    for (char **path = c->data; *path && !status; path++)
-        status = soothe__probe_texts_read(&w->texts, *path, true, c->skip_bad != 0, err);
-    if (!status && w->texts.n_bad)
-        fprintf(stderr, "soothe: %zu bad rows left out\n", w->texts.n_bad);
+    enum soothe_status status = soothe__read_probe_texts(&w->texts, c->data, true, c->skip_bad != 0, err);
     if (!status)
         status = soothe__choose_model(&w->model_path, c->model, err);
     if (!status && c->probe)
@@ -128,13 +122,6 @@ static void release(struct work *w) {
 
 /* ---- figures as text and JSON ---------------------------------------------------------------------------- */
 
-static void print_figure(double x) {
-    if (isfinite(x))
-        printf(" %6.3f", x);
-    else
-        printf(" %6s", "-");
-}
-
 static void print_heading(const char *first) {
     printf("%-16s", first);
     for (int k = 0; k < SOOTHE__N_PREFIXES - 1; k++)
@@ -150,14 +137,10 @@ static void print_sources(const struct work *w, const struct soothe__probe_figur
             continue;
         printf("%-16.40s", s < w->texts.n_sources ? w->texts.sources[s] : "mean, all");
         for (int k = 0; k < SOOTHE__N_PREFIXES; k++)
-            print_figure(f[s].auc[k]);
-        print_figure(f[s].calibration_error);
+            soothe__print_figure(f[s].auc[k], 6, 3);
+        soothe__print_figure(f[s].calibration_error, 6, 3);
         printf(" %6zu %6zu\n", f[s].n, f[s].n_toxic);
     }
-}
-
-static json_t *json_number(double x) {
-    return isfinite(x) ? json_real(round(x * 1e6) / 1e6) : json_null();
 }
 
 static json_t *json_figures(const struct soothe__probe_figures *f, const char *source) {
@@ -165,10 +148,11 @@ static json_t *json_figures(const struct soothe__probe_figures *f, const char *s
     for (int k = 0; k < SOOTHE__N_PREFIXES; k++) {
         char name[16];
         snprintf(name, sizeof name, "%d", SOOTHE__PREFIXES[k]);
-        json_object_set_new(auc, k + 1 == SOOTHE__N_PREFIXES ? "all" : name, json_number(f->auc[k]));
+        json_object_set_new(auc, k + 1 == SOOTHE__N_PREFIXES ? "all" : name, soothe__json_rounded(f->auc[k]));
     }
     return json_pack("{s:s, s:I, s:I, s:o, s:o}", "source", source, "texts", (json_int_t)f->n, "toxic",
-                     (json_int_t)f->n_toxic, "auc", auc, "calibration_error", json_number(f->calibration_error));
+                     (json_int_t)f->n_toxic, "auc", auc, "calibration_error",
+                     soothe__json_rounded(f->calibration_error));
 }
 
 static json_t *json_sources(const struct work *w, const struct soothe__probe_figures *f) {
@@ -179,24 +163,13 @@ static json_t *json_sources(const struct work *w, const struct soothe__probe_fig
     return list;
 }
 
-static int dump(json_t *o) {
-    if (!o) {
-        fputs("soothe: the result cannot be written as JSON: is a file's name not UTF-8?\n", stderr);
-        return SOOTHE__EXIT_FAILED;
-    }
-    const int failed = json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
-    json_decref(o);
-    putchar('\n');
-    return failed ? SOOTHE__EXIT_FAILED : SOOTHE__EXIT_DONE;
-}
-
 /* ---- train ---------------------------------------------------------------------------------------------------- */
 
 static enum soothe_status write_probe(const struct work *w, const struct soothe__probe_report *r, const char *path,
                                       struct soothe_error *err) {
     const struct soothe__probe_layer   *best    = &r->layers[r->i_best];
     const struct soothe__probe_figures *mean    = &best->held_out[w->texts.n_sources];
-    const struct soothe__probe_fact     facts[] = {
+    const struct soothe__fact     facts[] = {
             {"soothe.training.data_sha256", w->texts.sha256, 0},
             {"soothe.training.texts", NULL, (double)r->n_train},
             {"soothe.training.validation_texts", NULL, (double)r->n_validation},
@@ -217,8 +190,8 @@ static void print_report(const struct work *w, const struct soothe__probe_report
         soothe__layer_name(name, r->layers[l].layer);
         printf("%-16s", name);
         for (int k = 0; k < SOOTHE__N_PREFIXES; k++)
-            print_figure(r->layers[l].held_out[w->texts.n_sources].auc[k]);
-        print_figure(r->layers[l].validation_auc);
+            soothe__print_figure(r->layers[l].held_out[w->texts.n_sources].auc[k], 6, 3);
+        soothe__print_figure(r->layers[l].validation_auc, 6, 3);
         printf(" %8g%s\n", r->layers[l].penalty, l == r->i_best ? " *" : "");
     }
     soothe__layer_name(name, r->layers[r->i_best].layer);
@@ -232,17 +205,18 @@ static int print_report_json(const struct work *w, const struct soothe__probe_re
     for (size_t l = 0; l < r->n_layers; l++) {
         soothe__layer_name(name, r->layers[l].layer);
         json_array_append_new(layers, json_pack("{s:s, s:o, s:o, s:o}", "layer", name, "validation_auc",
-                                                json_number(r->layers[l].validation_auc), "penalty",
-                                                json_number(r->layers[l].penalty), "held_out",
+                                                soothe__json_rounded(r->layers[l].validation_auc), "penalty",
+                                                soothe__json_rounded(r->layers[l].penalty), "held_out",
                                                 json_figures(&r->layers[l].held_out[w->texts.n_sources], "")));
     }
     soothe__layer_name(name, r->layers[r->i_best].layer);
-    return dump(json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I}", "model", w->model_path, "kind",
-                          soothe__probe_kind_name(w->options.kind), "pool", soothe__pool_name(w->options.pool), "layer",
-                          name, "layers", layers, "sources", json_sources(w, r->layers[r->i_best].held_out),
-                          "data_sha256", w->texts.sha256, "training_texts", (json_int_t)r->n_train, "validation_texts",
-                          (json_int_t)r->n_validation, "tokens", (json_int_t)r->n_tokens, "cut_texts",
-                          (json_int_t)r->n_cut));
+    return soothe__print_json(
+        json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I}", "model", w->model_path, "kind",
+                  soothe__probe_kind_name(w->options.kind), "pool", soothe__pool_name(w->options.pool), "layer", name,
+                  "layers", layers, "sources", json_sources(w, r->layers[r->i_best].held_out), "data_sha256",
+                  w->texts.sha256, "training_texts", (json_int_t)r->n_train, "validation_texts",
+                  (json_int_t)r->n_validation, "tokens", (json_int_t)r->n_tokens, "cut_texts", (json_int_t)r->n_cut),
+        10);
 }
 
 static int train(struct work *w, const struct choice *c) {
@@ -289,9 +263,11 @@ static int test(struct work *w, const struct choice *c) {
     else {
         char name[16];
         soothe__layer_name(name, w->probe->layer);
-        code = dump(json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "model", w->model_path, "probe", c->probe, "layer",
-                              name, "pool", soothe__pool_name(w->probe->pool), "data_sha256", w->texts.sha256,
-                              "held_out", c->held_out, "sources", json_sources(w, figures)));
+        code = soothe__print_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "model", w->model_path, "probe",
+                                            c->probe, "layer", name, "pool", soothe__pool_name(w->probe->pool),
+                                            "data_sha256", w->texts.sha256, "held_out", c->held_out, "sources",
+                                            json_sources(w, figures)),
+                                  10);
     }
     free(figures);
     return code;
@@ -301,18 +277,11 @@ static int test(struct work *w, const struct choice *c) {
  */
 
 static void free_choice(struct choice *c) {
-    for (char **path = c->data; path && *path; path++)
-        free(*path);
+    soothe__free_list(c->data);
     char *const texts[] = {c->model, c->layers, c->pool, c->kind, c->out, c->probe, c->ctx, c->threads};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        free(texts[i]);
-    free(c->data);
+    soothe__free_texts(texts, sizeof texts / sizeof *texts);
 }
 
-#define TEXT_OPTION(long_name, letter, field, about, value)                                                            \
-    { long_name, letter, POPT_ARG_STRING, &c.field, 0, about, value }
-#define FLAG_OPTION(long_name, field, about)                                                                           \
-    { long_name, '\0', POPT_ARG_NONE, &c.field, 0, about, NULL }
 #define COMMON_OPTIONS                                                                                                 \
     TEXT_OPTION("model", 'm', model, "the language model: a name, an address or a file", "MODEL"),                     \
         {"data", '\0', POPT_ARG_ARGV, &c.data, 0, "labelled texts, JSON lines or CSV; may be given again", "FILE"},    \
@@ -367,24 +336,6 @@ static int cmd_test(int argc, const char **argv) {
     return code;
 }
 
-static const struct soothe__command *find(const char *name) {
-    char full[64];
-    snprintf(full, sizeof full, "probe %s", name);
-    for (size_t i = 0; i < N_SUBCOMMANDS; i++)
-        if (strcmp(SUBCOMMANDS[i]->name, full) == 0)
-            return SUBCOMMANDS[i];
-    return NULL;
-}
-
 int soothe__cmd_probe(int argc, const char **argv) {
-    const bool                    help_first = argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
-    const struct soothe__command *command    = argc > 1 ? find(argv[1]) : NULL;
-    if (command)
-        return command->run(argc - 1, argv + 1);
-    if (argc > 1 && !help_first)
-        return soothe__print_misuse("probe", "there is no subcommand \"%s\": train and test exist", argv[1]);
-    fprintf(help_first ? stdout : stderr, "%s\n", soothe__command_probe.help);
-    for (size_t i = 0; i < N_SUBCOMMANDS; i++)
-        fprintf(help_first ? stdout : stderr, "    soothe %-14s %s\n", SUBCOMMANDS[i]->name, SUBCOMMANDS[i]->summary);
-    return help_first ? SOOTHE__EXIT_DONE : SOOTHE__EXIT_MISUSE;
+    return soothe__run_subcommand(&soothe__command_probe, SUBCOMMANDS, N_SUBCOMMANDS, argc, argv);
 }

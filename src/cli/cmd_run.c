@@ -240,14 +240,8 @@ static void free_choice(struct choice *c) {
                            c->frequency_penalty,
                            c->presence_penalty,
                            c->seed};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        free(texts[i]);
+    soothe__free_texts(texts, sizeof texts / sizeof *texts);
 }
-
-#define TEXT_OPTION(long_name, letter, field, about, value)                                                            \
-    { long_name, letter, POPT_ARG_STRING, &c.field, 0, about, value }
-#define FLAG_OPTION(long_name, field, about)                                                                           \
-    { long_name, '\0', POPT_ARG_NONE, &c.field, 0, about, NULL }
 
 int soothe__cmd_run(int argc, const char **argv) {
     struct choice           c         = {0};

@@ -21,9 +21,9 @@ const struct soothe__command soothe__command_score_test = {
 };
 
 struct choice {
-    char **data; /* popt's, free() */
-    char  *scorer, *model, *field, *label, *source, *positive, *threads;
-    int    skip_bad, json;
+    struct soothe__row_choice rows;
+    char                     *scorer, *model, *threads; /* popt's, free() */
+    int                       json;
 };
 
 static enum soothe_status measure(struct soothe__score_figures **figures, size_t *n,
@@ -54,35 +54,24 @@ static int print_json(const struct soothe__scorer *scorer, const struct soothe__
                           soothe__scorer_spec(scorer), "kind", soothe__scorer_kind(scorer), "identity",
                           soothe__scorer_identity(scorer), "data", soothe__json_files(t), "figures",
                           soothe__json_figures(figures, n));
-    if (!o) {
-        fputs("soothe: the result cannot be written as JSON: is a name not UTF-8?\n", stderr);
-        return SOOTHE__EXIT_FAILED;
-    }
-    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    putchar('\n');
-    json_decref(o);
-    return SOOTHE__EXIT_DONE;
+    return soothe__print_json(o, 6);
 }
 
 static int run(const struct choice *c, const char *more) {
-    struct soothe__scorer_options        options = {.model_path = c->model};
-    const struct soothe__labelled_fields fields  = {c->field, c->label, c->source, c->positive, c->skip_bad != 0};
-    struct soothe__labelled_texts        texts   = {0};
-    struct soothe__score_figures        *figures = NULL;
-    struct soothe__scorer               *scorer  = NULL;
-    struct soothe_error                  err;
-    size_t                               n    = 0;
-    int                                  code = SOOTHE__EXIT_DONE;
-    if (more)
-        return soothe__print_misuse("score test", "\"%s\" belongs to no option (texts are given by --data)", more);
-    if (!c->data || !c->data[0])
-        return soothe__print_misuse("score test", "which texts? --data takes a file of rows");
+    struct soothe__scorer_options options = {.model_path = c->model};
+    struct soothe__labelled_texts texts   = {0};
+    struct soothe__score_figures *figures = NULL;
+    struct soothe__scorer        *scorer  = NULL;
+    struct soothe_error           err;
+    size_t                        n    = 0;
+    int                           code = soothe__check_rows(&c->rows, "score test", more);
+    if (code)
+        return code;
     if (!soothe__read_int(&options.n_threads, c->threads, "score test", "-t", 0, 1024))
         return SOOTHE__EXIT_MISUSE;
     enum soothe_status status = soothe__scorer_open(&scorer, c->scorer ? c->scorer : "default", &options, &err);
-    for (char **path = c->data; *path && !status; path++)
-        status = soothe__labelled_read(&texts, *path, &fields, &err);
-    soothe__tell_bad_rows(&texts);
+    if (!status)
+        status = soothe__read_rows(&texts, &c->rows, &err);
     if (!status)
         status = measure(&figures, &n, &texts, scorer, &err);
     if (status)
@@ -100,16 +89,11 @@ static int run(const struct choice *c, const char *more) {
 int soothe__cmd_score_test(int argc, const char **argv) {
     struct choice           c         = {0};
     const struct poptOption options[] = {
-        {"data", '\0', POPT_ARG_ARGV, &c.data, 0, "labelled texts; may be given again", "FILE"},
+        ROW_OPTIONS,
         {"scorer", '\0', POPT_ARG_STRING, &c.scorer, 0, "default, lexicon, FILE.gguf, command:COMMAND, http://…",
          "SPEC"},
         {"model", 'm', POPT_ARG_STRING, &c.model, 0, "the language model, for scorers that read one", "MODEL"},
-        {"field", '\0', POPT_ARG_STRING, &c.field, 0, "field of the text (text)", "NAME"},
-        {"label", '\0', POPT_ARG_STRING, &c.label, 0, "field of the label (label)", "NAME"},
-        {"source", '\0', POPT_ARG_STRING, &c.source, 0, "field of the source (source)", "NAME"},
-        {"positive", '\0', POPT_ARG_STRING, &c.positive, 0, "labels that are words: which of them are toxic", "A,B"},
         {"threads", 't', POPT_ARG_STRING, &c.threads, 0, "threads (all)", "N"},
-        {"skip-bad", '\0', POPT_ARG_NONE, &c.skip_bad, 0, "leave out and count bad rows, instead of ending", NULL},
         {"json", '\0', POPT_ARG_NONE, &c.json, 0, "the figures as JSON", NULL},
         POPT_TABLEEND};
     poptContext context;
@@ -117,11 +101,8 @@ int soothe__cmd_score_test(int argc, const char **argv) {
     if (code < 0)
         code = run(&c, poptGetArg(context));
     poptFreeContext(context);
-    for (char **s = c.data; s && *s; s++)
-        free(*s);
-    char *strings[] = {c.scorer, c.model, c.field, c.label, c.source, c.positive, c.threads};
-    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
-        free(strings[i]);
-    free(c.data);
+    char *strings[] = {c.scorer, c.model, c.threads};
+    soothe__free_texts(strings, sizeof strings / sizeof *strings);
+    soothe__row_choice_free(&c.rows);
     return code;
 }

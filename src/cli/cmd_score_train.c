@@ -30,10 +30,11 @@ const struct soothe__command soothe__command_score_train = {
 enum { WEIGHTS_MAX = 64 };
 
 struct choice {
-    char **data, **weight; /* popt's, free() */
-    char  *field, *label, *source, *positive, *output, *write_holdout;
-    char  *holdout, *c, *sharpen, *bits, *words, *seed, *threads, *iterations;
-    int    skip_bad, json, no_lexicon;
+    struct soothe__row_choice rows;
+    char                    **weight; /* popt's, free() */
+    char                     *output, *write_holdout;
+    char                     *holdout, *c, *sharpen, *bits, *words, *seed, *threads, *iterations;
+    int                       json, no_lexicon;
 
     struct soothe__source_weight weights[WEIGHTS_MAX];
 };
@@ -91,14 +92,7 @@ static int print_json(const struct choice *c, const struct soothe__labelled_text
         "n_calibration", (json_int_t)r->n_calibration, "n_holdout", (json_int_t)r->n_holdout, "n_features",
         (json_int_t)r->n_features, "n_words", (json_int_t)r->n_listed, "iterations", r->n_iterations, "loss", r->loss,
         "seed", (json_int_t)seed, "seconds", r->seconds, "held_out", soothe__json_figures(r->figures, r->n_figures));
-    if (!o) {
-        fputs("soothe: the result cannot be written as JSON: is a name not UTF-8?\n", stderr);
-        return SOOTHE__EXIT_FAILED;
-    }
-    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    putchar('\n');
-    json_decref(o);
-    return SOOTHE__EXIT_DONE;
+    return soothe__print_json(o, 6);
 }
 
 static void print_text(const struct choice *c, const struct soothe__ngram_train_report *r) {
@@ -129,16 +123,12 @@ static enum soothe_status write_holdout(const char *path, const struct soothe__l
 }
 
 static int train(struct choice *c, const struct soothe__ngram_train_options *o) {
-    const struct soothe__labelled_fields fields = {c->field, c->label, c->source, c->positive, c->skip_bad != 0};
-    struct soothe__labelled_texts        texts  = {0};
-    struct soothe__ngram_train_report    report = {0};
-    struct soothe__ngram_scorer         *scorer = NULL;
-    struct soothe_error                  err;
-    enum soothe_status                   status = SOOTHE_OK;
-    int                                  code   = SOOTHE__EXIT_DONE;
-    for (char **path = c->data; *path && !status; path++)
-        status = soothe__labelled_read(&texts, *path, &fields, &err);
-    soothe__tell_bad_rows(&texts);
+    struct soothe__labelled_texts     texts  = {0};
+    struct soothe__ngram_train_report report = {0};
+    struct soothe__ngram_scorer      *scorer = NULL;
+    struct soothe_error               err;
+    int                               code   = SOOTHE__EXIT_DONE;
+    enum soothe_status                status = soothe__read_rows(&texts, &c->rows, &err);
     if (!status)
         status = soothe__ngram_train(&scorer, &report, &texts, o, &err);
     if (!status)
@@ -158,11 +148,10 @@ static int train(struct choice *c, const struct soothe__ngram_train_options *o) 
 }
 
 static int run(struct choice *c, const char *more) {
-    struct soothe__ngram_train_options o = soothe__ngram_train_options_default();
-    if (more)
-        return soothe__print_misuse("score train", "\"%s\" belongs to no option (texts are given by --data)", more);
-    if (!c->data || !c->data[0])
-        return soothe__print_misuse("score train", "which texts? --data takes a file of rows");
+    struct soothe__ngram_train_options o    = soothe__ngram_train_options_default();
+    const int                          code = soothe__check_rows(&c->rows, "score train", more);
+    if (code)
+        return code;
     if (!c->output)
         return soothe__print_misuse("score train", "where to? -o names the scorer to be written");
     if (!read_options(c, &o))
@@ -172,27 +161,18 @@ static int run(struct choice *c, const char *more) {
 }
 
 static void free_choice(struct choice *c) {
-    char *strings[] = {c->field, c->label,   c->source, c->positive, c->output, c->write_holdout, c->holdout,
-                       c->c,     c->sharpen, c->bits,   c->words,    c->seed,   c->threads,       c->iterations};
-    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
-        free(strings[i]);
-    for (char **s = c->data; s && *s; s++)
-        free(*s);
-    for (char **s = c->weight; s && *s; s++)
-        free(*s);
-    free(c->data);
-    free(c->weight);
+    char *strings[] = {c->output, c->write_holdout, c->holdout, c->c,       c->sharpen,
+                       c->bits,   c->words,         c->seed,    c->threads, c->iterations};
+    soothe__free_texts(strings, sizeof strings / sizeof *strings);
+    soothe__row_choice_free(&c->rows);
+    soothe__free_list(c->weight);
 }
 
 int soothe__cmd_score_train(int argc, const char **argv) {
     struct choice           c         = {0};
     const struct poptOption options[] = {
-        {"data", '\0', POPT_ARG_ARGV, &c.data, 0, "labelled texts; may be given again", "FILE"},
+        ROW_OPTIONS,
         {"output", 'o', POPT_ARG_STRING, &c.output, 0, "the scorer to be written", "FILE"},
-        {"field", '\0', POPT_ARG_STRING, &c.field, 0, "field of the text (text)", "NAME"},
-        {"label", '\0', POPT_ARG_STRING, &c.label, 0, "field of the label (label)", "NAME"},
-        {"source", '\0', POPT_ARG_STRING, &c.source, 0, "field of the source (source)", "NAME"},
-        {"positive", '\0', POPT_ARG_STRING, &c.positive, 0, "labels that are words: which of them are toxic", "A,B"},
         {"weight", '\0', POPT_ARG_ARGV, &c.weight, 0, "what a text of a source counts (1); may be given again",
          "SOURCE=X"},
         {"holdout-fraction", '\0', POPT_ARG_STRING, &c.holdout, 0, "share of the texts to hold out (0.2)", "X"},
@@ -206,7 +186,6 @@ int soothe__cmd_score_train(int argc, const char **argv) {
         {"iterations", '\0', POPT_ARG_STRING, &c.iterations, 0, "most steps of a fit (200)", "N"},
         {"seed", '\0', POPT_ARG_STRING, &c.seed, 0, "of the split (1)", "N"},
         {"threads", 't', POPT_ARG_STRING, &c.threads, 0, "threads (all)", "N"},
-        {"skip-bad", '\0', POPT_ARG_NONE, &c.skip_bad, 0, "leave out and count bad rows, instead of ending", NULL},
         {"json", '\0', POPT_ARG_NONE, &c.json, 0, "the report as JSON", NULL},
         POPT_TABLEEND};
     poptContext context;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_number.h"
 #include "cli/lasso_result.h"
 #include "lasso/trust_curve.h"
 
@@ -167,10 +168,6 @@ static json_t *text_or_null(const char *text) {
     return text ? json_string(text) : json_null();
 }
 
-static json_t *number_or_null(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
 /* Standard error of cv_loss over the folds. */
 static double cv_error(const struct soothe__llm_lasso *f, size_t t, size_t point) {
     const struct soothe__lasso_trust *trust = &f->trusts[t];
@@ -188,9 +185,9 @@ static json_t *json_point(const struct soothe__lasso_result *r, size_t t, size_t
                           "lambda", trust->path.points[point].lambda, "train_loss", trust->path.points[point].loss,
                           "cv_loss", trust->cv_loss[point], "cv_loss_error", cv_error(&r->fit, t, point));
     if (r->judged[t]) {
-        json_object_set_new(o, "test_loss", number_or_null(r->judged[t][point].loss));
-        json_object_set_new(o, "test_error", number_or_null(r->judged[t][point].error));
-        json_object_set_new(o, "test_auroc", number_or_null(r->judged[t][point].auroc));
+        json_object_set_new(o, "test_loss", soothe__json_number(r->judged[t][point].loss));
+        json_object_set_new(o, "test_error", soothe__json_number(r->judged[t][point].error));
+        json_object_set_new(o, "test_auroc", soothe__json_number(r->judged[t][point].auroc));
     }
     return o;
 }

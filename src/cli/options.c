@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Options by popt, help that begins with an example, and sentences on stderr. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -40,6 +41,17 @@ int soothe__options_read(poptContext *context, const struct soothe__command *com
     }
     argv[0] = own_argv0;
     return code;
+}
+
+void soothe__free_texts(char *const *texts, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        free(texts[i]);
+}
+
+void soothe__free_list(char **list) {
+    for (char **text = list; text && *text; text++)
+        free(*text);
+    free(list);
 }
 
 int soothe__print_failure(const struct soothe_error *err) {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What soothe run writes: a stream, texts one after another, JSON lines, or plain beside soothed. */
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_number.h"
+#include "base/sigmoid.h"
 #include "cli/run.h"
-#include "score/probe_fit.h"
 #include "score/score.h"
 
 /* ---- keeping -------------------------------------------------------------------------------------- */
@@ -90,18 +90,13 @@ void soothe__run_output_tell_risk(const struct soothe__run_output *o) {
 
 /* ---- JSON -------------------------------------------------------------------------------------------- */
 
-/* Six digits are more than a float's sum of 49 152 terms is good for. */
-static json_t *rounded(double x) {
-    return isfinite(x) ? json_real(round(x * 1e6) / 1e6) : json_null();
-}
-
 static json_t *json_of_tokens(const struct soothe__run_result *r) {
     json_t *list = json_array();
     for (int32_t i = 0; i < r->n_tokens; i++) {
         const size_t from = i > 0 ? r->tokens[i - 1].text_end : 0;
         json_array_append_new(list, json_pack("{s:i, s:o, s:o}", "id", (int)r->tokens[i].id, "text",
                                               json_stringn(r->text + from, r->tokens[i].text_end - from), "logprob",
-                                              rounded((double)r->tokens[i].log_prob)));
+                                              soothe__json_rounded((double)r->tokens[i].log_prob)));
     }
     return list;
 }
@@ -109,22 +104,23 @@ static json_t *json_of_tokens(const struct soothe__run_result *r) {
 static json_t *json_of_risk(const struct soothe__run_output *o, const struct soothe__run_result *r) {
     json_t *list = json_array();
     for (int32_t i = 0; i < r->n_tokens; i++)
-        json_array_append_new(list, rounded(risk_of(o->probe, r->tokens, i)));
+        json_array_append_new(list, soothe__json_rounded(risk_of(o->probe, r->tokens, i)));
     return list;
 }
 
 /* Adds what belongs to one continuation. */
 static void describe(json_t *object, const struct soothe__run_output *o, const struct soothe__run_result *r,
                      double strength) {
-    json_object_set_new(object, "strength", rounded(strength));
+    json_object_set_new(object, "strength", soothe__json_rounded(strength));
     json_object_set_new(object, "text", json_stringn(r->text, r->size));
     json_object_set_new(object, "finish", json_string(soothe__finish_name(r->finish)));
     json_object_set_new(object, "tokens", json_of_tokens(r));
     if (o->probe)
         json_object_set_new(object, "risk", json_of_risk(o, r));
     json_object_set_new(object, "timings",
-                        json_pack("{s:i, s:o, s:o}", "tokens", (int)r->n_tokens, "seconds", rounded(r->seconds),
-                                  "tokens_per_second", rounded(r->seconds > 0 ? r->n_tokens / r->seconds : 0.0)));
+                        json_pack("{s:i, s:o, s:o}", "tokens", (int)r->n_tokens, "seconds",
+                                  soothe__json_rounded(r->seconds), "tokens_per_second",
+                                  soothe__json_rounded(r->seconds > 0 ? r->n_tokens / r->seconds : 0.0)));
 }
 
 static void write_json(const struct soothe__run_output *o, size_t i) {

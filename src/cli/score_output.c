@@ -1,15 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
 #include <string.h>
 
 #include "cli/score.h"
-
-static void print_number(double x) {
-    if (isfinite(x))
-        printf("  %7.4f", x);
-    else
-        printf("  %7s", "-");
-}
 
 void soothe__print_figures(const struct soothe__score_figures *figures, size_t n) {
     int width = 6;
@@ -22,16 +14,12 @@ void soothe__print_figures(const struct soothe__score_figures *figures, size_t n
     for (size_t i = 0; i < n; i++) {
         const struct soothe__score_figures *f = &figures[i];
         printf("%-*s  %7zu  %7zu  %8zu", width, f->source, f->n, f->n_toxic, f->n_null);
-        print_number(f->auc);
-        print_number(f->ece);
-        print_number(f->false_positive);
-        print_number(f->recall);
+        soothe__print_figure(f->auc, 8, 4);
+        soothe__print_figure(f->ece, 8, 4);
+        soothe__print_figure(f->false_positive, 8, 4);
+        soothe__print_figure(f->recall, 8, 4);
         putchar('\n');
     }
-}
-
-json_t *soothe__json_number(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
 }
 
 json_t *soothe__json_figures(const struct soothe__score_figures *figures, size_t n) {
@@ -55,13 +43,4 @@ json_t *soothe__json_files(const struct soothe__labelled_texts *t) {
                                               t->files[i].sha256, "rows", (json_int_t)t->files[i].counts.n_good,
                                               "bad_rows", (json_int_t)t->files[i].counts.n_bad));
     return list;
-}
-
-void soothe__tell_bad_rows(const struct soothe__labelled_texts *t) {
-    for (size_t i = 0; i < t->n_files; i++) {
-        const struct soothe__row_counts *c = &t->files[i].counts;
-        if (c->n_bad)
-            fprintf(stderr, "soothe: %s: %zu bad row%s left out (%s)\n", t->files[i].path, c->n_bad,
-                    c->n_bad > 1 ? "s" : "", c->first_bad);
-    }
 }

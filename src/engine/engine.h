@@ -105,4 +105,26 @@ enum soothe_status soothe__gguf_plan_save(const struct soothe__gguf_plan *plan, 
 enum soothe_status soothe__gguf_plan_cut_metadata(struct soothe__gguf_plan *plan, const struct soothe__gguf *g,
                                                   uint32_t n_blocks, struct soothe_error *err);
 
+/* ---- files of our own kinds: gguf_kind.c --------------------------------------------------------- */
+
+struct soothe__gguf_kind {
+    const char *type; /* general.type */
+    uint32_t    version;
+    const char *noun;     /* "probe": of what the format is          */
+    const char *is_other; /* "is not a probe": said of other files   */
+    const char *maker;    /* the command that writes such files      */
+};
+/* errors  SOOTHE_E_FORMAT a file of another kind; SOOTHE_E_UNSUPPORTED of another version */
+enum soothe_status soothe__gguf_check_kind(const struct soothe__gguf *g, const struct soothe__gguf_kind *kind,
+                                           struct soothe_error *err);
+/* The keys that every file of a kind begins with. */
+void soothe__gguf_set_kind(struct gguf_context *meta, const struct soothe__gguf_kind *kind, const char *name);
+
+struct soothe__fact { /* provenance: one key of "soothe.training.…" */
+    const char *key;
+    const char *text; /* NULL: the number counts */
+    double      number;
+};
+void soothe__gguf_set_facts(struct gguf_context *meta, const struct soothe__fact *facts, size_t n);
+
 #endif /* SOOTHE_ENGINE_H */

@@ -6,6 +6,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "engine/batch.h"
+#include "generate/shortlist.h"
+
 enum { LOGITS_BYTES = 96 << 20, ROWS_LEAST = 32, ROWS_MOST = 512 };
 
 struct row {
@@ -42,27 +45,6 @@ int32_t soothe__conditional_rows(const struct llama_model *model) {
     return n < ROWS_LEAST ? ROWS_LEAST : n > ROWS_MOST ? ROWS_MOST : n;
 }
 
-/* log softmax(z)[token]; NaN or infinite if the logits are. */
-static double log_p_of(const float *z, int32_t n_vocab, llama_token token) {
-    float  largest = z[0];
-    double sum     = 0;
-    for (int32_t i = 1; i < n_vocab; i++)
-        largest = z[i] > largest ? z[i] : largest;
-    for (int32_t i = 0; i < n_vocab; i++)
-        sum += (double)expf(z[i] - largest);
-    return (double)z[token] - (double)largest - log(sum);
-}
-
-static void add_token(struct pass *p, llama_token token, llama_pos pos, llama_seq_id seq, bool output) {
-    struct llama_batch *b     = &p->batch;
-    b->token[b->n_tokens]     = token;
-    b->pos[b->n_tokens]       = pos;
-    b->n_seq_id[b->n_tokens]  = 1;
-    b->seq_id[b->n_tokens][0] = seq;
-    b->logits[b->n_tokens]    = output;
-    b->n_tokens++;
-}
-
 static enum soothe_status decode(struct pass *p, struct soothe_error *err) {
     if (p->batch.n_tokens == 0)
         return SOOTHE_OK;
@@ -72,8 +54,10 @@ static enum soothe_status decode(struct pass *p, struct soothe_error *err) {
             status = soothe__fail(err, SOOTHE_E_ENGINE, "the engine gave no logits for a token of a batch");
     if (!status) {
 #pragma omp parallel for schedule(static) num_threads(p->n_threads)
-        for (int32_t i = 0; i < p->n_rows; i++)
-            p->rows[i].log_p = log_p_of(llama_get_logits_ith(p->ctx, p->rows[i].i_batch), p->n_vocab, p->rows[i].next);
+        for (int32_t i = 0; i < p->n_rows; i++) {
+            const float *z   = llama_get_logits_ith(p->ctx, p->rows[i].i_batch);
+            p->rows[i].log_p = (double)z[p->rows[i].next] - soothe__log_sum_exp(z, p->n_vocab);
+        }
     }
     for (int32_t i = 0; i < p->n_rows && !status; i++) { /* in the order of the rows: sums round alike */
         struct soothe__conditional *item = &p->items[p->rows[i].i_item];
@@ -95,7 +79,7 @@ static enum soothe_status run_prompt(struct pass *p, const llama_token *prompt, 
         if (p->batch.n_tokens == p->n_batch)
             status = decode(p, err);
         if (!status)
-            add_token(p, prompt[i], i, 0, i == n_prompt - 1);
+            soothe__batch_add(&p->batch, prompt[i], i, 0, i == n_prompt - 1);
     }
     const int32_t last = p->batch.n_tokens - 1;
     if (!status)
@@ -103,11 +87,12 @@ static enum soothe_status run_prompt(struct pass *p, const llama_token *prompt, 
     const float *z = status ? NULL : llama_get_logits_ith(p->ctx, last);
     if (!status && !z)
         status = soothe__fail(err, SOOTHE_E_ENGINE, "the engine gave no logits for a prompt");
+    const double normaliser = z ? soothe__log_sum_exp(z, p->n_vocab) : 0; /* of every item */
     for (size_t i = 0; i < n && !status; i++) {
         struct soothe__conditional *item = &p->items[i];
         if (item->n_tokens == 0)
             continue;
-        const double log_p = log_p_of(z, p->n_vocab, item->tokens[0]);
+        const double log_p = (double)z[item->tokens[0]] - normaliser;
         if (!isfinite(log_p))
             return soothe__fail(err, SOOTHE_E_NUMERIC, "the perplexity model gives logits that are not finite");
         item->nll       = -log_p;
@@ -130,7 +115,7 @@ static enum soothe_status run_items(struct pass *p, int32_t n_prompt, size_t fro
             if (status)
                 break;
             p->rows[p->n_rows++] = (struct row){.i_item = i, .next = item->tokens[k + 1], .i_batch = p->batch.n_tokens};
-            add_token(p, item->tokens[k], n_prompt + k, (llama_seq_id)(i - from), true);
+            soothe__batch_add(&p->batch, item->tokens[k], n_prompt + k, (llama_seq_id)(i - from), true);
         }
     }
     return status ? status : decode(p, err);

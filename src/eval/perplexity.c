@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/batch.h"
+#include "generate/shortlist.h"
+
 enum { BATCH_TOKENS = 512, BATCH_TEXTS = 32, ROWS_MIN = 16, LOGITS_BYTES = 96 << 20 };
 
 /* Sums over one text's tokens. */
@@ -48,17 +51,6 @@ enum { USE_PAIR = 1, USE_CLEAN = 2 };
 
 /* ---- one row ------------------------------------------------------------------------------------- */
 
-/* log sum exp; NaN or infinite if the logits are. */
-static double log_sum_exp(const float *z, int32_t n) {
-    float  largest = z[0];
-    double sum     = 0;
-    for (int32_t i = 1; i < n; i++)
-        largest = z[i] > largest ? z[i] : largest;
-    for (int32_t i = 0; i < n; i++)
-        sum += (double)expf(z[i] - largest);
-    return (double)largest + log(sum);
-}
-
 static double divergence(const float *z_t, double lse_t, const float *z_f, double lse_f, int32_t n) {
     const float shift = (float)lse_t;
     double      sum = 0, mass = 0;
@@ -73,7 +65,7 @@ static double divergence(const float *z_t, double lse_t, const float *z_f, doubl
 static void compare_row(const struct measure *m, int32_t i, bool is_plain) {
     struct row  *r       = &m->rows[i];
     float       *z_plain = m->z_plain + (size_t)i * (size_t)m->n_vocab;
-    const double lse     = log_sum_exp(r->z, m->n_vocab);
+    const double lse     = soothe__log_sum_exp(r->z, m->n_vocab);
     r->result            = (struct tally){.log_p = (double)r->z[r->next] - lse};
     if (is_plain) {
         r->lse_plain = lse;
@@ -88,15 +80,10 @@ static void compare_row(const struct measure *m, int32_t i, bool is_plain) {
 /* Adds the text's tokens [from, to) as a sequence. */
 static void add_tokens(struct measure *m, uint32_t i_text, llama_seq_id seq, int32_t from, int32_t to) {
     const struct soothe__text *t = &m->corpus->texts[i_text];
-    struct llama_batch        *b = &m->batch;
     for (int32_t i = from; i < to; i++) {
-        const int32_t k = b->n_tokens++;
-        b->token[k]     = t->tokens[i];
-        b->pos[k]       = i;
-        b->n_seq_id[k]  = 1;
-        b->seq_id[k][0] = seq;
-        b->logits[k]    = i >= t->first - 1;
-        if (b->logits[k])
+        const bool    counts = i >= t->first - 1;
+        const int32_t k      = soothe__batch_add(&m->batch, t->tokens[i], i, seq, counts);
+        if (counts)
             m->rows[m->n_rows++] = (struct row){.i_text = i_text, .next = t->tokens[i + 1], .i_batch = k};
     }
 }

@@ -4,13 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_number.h"
 #include "eval/eval.h"
 
 /* ---- writing ------------------------------------------------------------------------------------------------ */
-
-static json_t *number_or_null(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
-}
 
 json_t *soothe__eval_json_reason(const char *why) {
     size_t n = strlen(why);
@@ -37,13 +34,13 @@ static json_t *json_sample(const struct soothe__eval_sample *s, size_t n_scorers
     for (int32_t i = 0; i < s->n_tokens; i++)
         json_array_append_new(tokens, json_integer(s->tokens[i]));
     for (size_t i = 0; i < n_scorers; i++)
-        json_array_append_new(scores, number_or_null(s->scores[i]));
+        json_array_append_new(scores, soothe__json_number(s->scores[i]));
     json_t *o = json_pack("{s:s, s:o, s:s, s:o}", "text", s->text ? s->text : "", "tokens", tokens, "finish",
                           soothe__finish_name(s->finish), "scores", scores);
     if (!o)
         return NULL;
     if (s->n_ppl > 0) {
-        json_object_set_new(o, "nll", number_or_null(s->nll));
+        json_object_set_new(o, "nll", soothe__json_number(s->nll));
         json_object_set_new(o, "n_ppl", json_integer(s->n_ppl));
     }
     if (s->why[0])
@@ -59,7 +56,7 @@ char *soothe__eval_record_line(const struct soothe__eval_record *r, size_t n_sco
     bool    ok = o != NULL;
     if (ok && r->kind == SOOTHE__EVAL_PROMPT) {
         json_t *samples = json_array();
-        json_object_set_new(o, "toxicity", number_or_null(r->toxicity));
+        json_object_set_new(o, "toxicity", soothe__json_number(r->toxicity));
         json_object_set_new(o, "toxic", r->toxic < 0 ? json_null() : json_boolean(r->toxic));
         for (size_t i = 0; i < r->n_samples && ok; i++)
             ok = json_array_append_new(samples, json_sample(&r->samples[i], n_scorers)) == 0;
@@ -68,7 +65,7 @@ char *soothe__eval_record_line(const struct soothe__eval_record *r, size_t n_sco
     if (ok && r->kind != SOOTHE__EVAL_CORPUS)
         ok = json_object_set_new(o, "greedy", json_sample(&r->greedy, n_scorers)) == 0;
     if (ok && r->kind == SOOTHE__EVAL_CORPUS)
-        ok = json_object_set_new(o, "nll", number_or_null(r->nll)) == 0 &&
+        ok = json_object_set_new(o, "nll", soothe__json_number(r->nll)) == 0 &&
              json_object_set_new(o, "n_ppl", json_integer(r->n_ppl)) == 0;
     /* 17 digits: a double comes back as it was, so that a report from the file is one from memory. */
     char *text = ok ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;

@@ -4,19 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_number.h"
 #include "eval/report.h"
 
 static const char *const SPLIT_NAMES[SOOTHE__SPLITS] = {"all", "toxic", "nontoxic"};
 
 /* ---- numbers ------------------------------------------------------------------------------------------------ */
 
-static json_t *json_number(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
 static json_t *json_interval(struct soothe__interval v) {
-    return json_pack("{s:o, s:o, s:o}", "value", json_number(v.value), "lo", json_number(v.lo), "hi",
-                     json_number(v.hi));
+    return json_pack("{s:o, s:o, s:o}", "value", soothe__json_number(v.value), "lo", soothe__json_number(v.lo), "hi",
+                     soothe__json_number(v.hi));
 }
 
 static struct soothe__series gather(const struct soothe__split *s, const struct soothe__columns *c, double *x,
@@ -232,8 +229,8 @@ static json_t *json_timing(struct soothe__report *r, const json_t *lines, size_t
     free(pace.x);
     free(pace.w);
     *tokens_per_s = json_interval(v);
-    return json_pack("{s:o, s:f, s:f, s:f, s:I}", "tokens_per_s", json_number(v.value), "seconds", total, "ppl_seconds",
-                     ppl, "score_seconds", score, "peak_bytes", (json_int_t)memory);
+    return json_pack("{s:o, s:f, s:f, s:f, s:I}", "tokens_per_s", soothe__json_number(v.value), "seconds", total,
+                     "ppl_seconds", ppl, "score_seconds", score, "peak_bytes", (json_int_t)memory);
 }
 
 /* [{"units": {"group": line}}] by method; lines that are none are passed over. */

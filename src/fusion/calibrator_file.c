@@ -125,19 +125,9 @@ done:
 /* ---- write: what training made ---------------------------------------------------------------- */
 
 enum soothe_status soothe__calibrator_check(const struct soothe__gguf *g, struct soothe_error *err) {
-    const char *type = soothe__gguf_find_string(g, "general.type");
-    uint32_t    version;
-    if (!type || strcmp(type, SOOTHE__CALIBRATOR_TYPE) != 0) {
-        return soothe__fail(err, SOOTHE_E_FORMAT,
-                            "%s is not a calibrator (general.type is %s); make one with: soothe calibrator init",
-                            g->path, type ? type : "absent");
-    }
-    if (!soothe__gguf_find_u32(g, SOOTHE__KEY_VERSION, &version) || version != SOOTHE__FORMAT_VERSION) {
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s has calibrator format %u; this soothe reads format %d",
-                            g->path, soothe__gguf_find_u32(g, SOOTHE__KEY_VERSION, &version) ? version : 0,
-                            SOOTHE__FORMAT_VERSION);
-    }
-    return SOOTHE_OK;
+    static const struct soothe__gguf_kind KIND = {SOOTHE__CALIBRATOR_TYPE, SOOTHE__FORMAT_VERSION, "calibrator",
+                                                  "is not a calibrator", "soothe calibrator init"};
+    return soothe__gguf_check_kind(g, &KIND, err);
 }
 
 static enum soothe_status add_replaced(struct soothe__gguf_plan *plan, const struct soothe__gguf *source, int64_t i,
@@ -192,16 +182,6 @@ static enum soothe_status plan_fusion(struct soothe__gguf_plan *plan, const floa
     return status;
 }
 
-static void set_facts(struct gguf_context *meta, const struct soothe__fact *facts, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        if (facts[i].text) {
-            gguf_set_val_str(meta, facts[i].key, facts[i].text);
-        } else {
-            gguf_set_val_f64(meta, facts[i].key, facts[i].number);
-        }
-    }
-}
-
 enum soothe_status soothe__calibrator_write(const char *out_path, const struct soothe__calibrator_spec *spec,
                                             struct soothe_error *err) {
     struct soothe__gguf      source   = {0};
@@ -241,7 +221,7 @@ enum soothe_status soothe__calibrator_write(const char *out_path, const struct s
     gguf_set_val_bool(plan.meta, SOOTHE__KEY_LAYER_NORM, spec->layer_norm);
     gguf_set_val_f32(plan.meta, SOOTHE__KEY_STATE_NORM, spec->state_norm);
     gguf_set_val_str(plan.meta, "general.name", spec->name ? spec->name : "calibrator");
-    set_facts(plan.meta, spec->facts, spec->n_facts);
+    soothe__gguf_set_facts(plan.meta, spec->facts, spec->n_facts);
     status = soothe__gguf_plan_save(&plan, out_path, err);
 done:
     soothe__gguf_plan_free(&plan);

@@ -31,12 +31,6 @@ struct soothe__named_values { /* replaces a tensor of the source, same shape */
     const float *values;
 };
 
-struct soothe__fact { /* provenance: one key of "soothe.training.…" */
-    const char *key;
-    const char *text; /* NULL: the number counts */
-    double      number;
-};
-
 struct soothe__calibrator_spec {
     const char      *name;
     const char      *source_path; /* calibrator in full form whose tensors are taken over; NULL for 0 blocks */

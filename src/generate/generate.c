@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/batch.h"
 #include "engine/text_tokens.h"
 #include "fusion/fusion.h"
 #include "generate/generate.h"
@@ -123,16 +124,6 @@ static enum soothe_status decode_batch(struct generator *g, double *seconds, str
     return status;
 }
 
-static void add_to_batch(struct generator *g, llama_token token, llama_pos pos, llama_seq_id seq, bool output) {
-    struct llama_batch *b     = &g->batch;
-    b->token[b->n_tokens]     = token;
-    b->pos[b->n_tokens]       = pos;
-    b->n_seq_id[b->n_tokens]  = 1;
-    b->seq_id[b->n_tokens][0] = seq;
-    b->logits[b->n_tokens]    = output;
-    b->n_tokens++;
-}
-
 static bool stopped(const struct generator *g) {
     return g->o->stop && *g->o->stop;
 }
@@ -144,7 +135,7 @@ static enum soothe_status add_prompt(struct generator *g, const struct soothe__p
     for (int32_t i = 0; i + 1 < p->n_tokens && status == SOOTHE_OK && !stopped(g); i++) {
         if (g->batch.n_tokens == g->n_batch)
             status = decode_batch(g, &g->stats.prompt_seconds, err);
-        add_to_batch(g, p->tokens[i], i, seq, false);
+        soothe__batch_add(&g->batch, p->tokens[i], i, seq, false);
     }
     g->stats.n_prompt_tokens += p->n_tokens;
     return status;
@@ -330,7 +321,7 @@ static enum soothe_status step(struct generator *g, struct soothe_error *err) {
         struct slot *s = &g->slots[i];
         if (s->active) {
             s->i_row = g->batch.n_tokens;
-            add_to_batch(g, s->next, s->pos, i, true);
+            soothe__batch_add(&g->batch, s->next, s->pos, i, true);
         }
     }
     enum soothe_status status = decode_batch(g, &ignored, err);

@@ -150,6 +150,11 @@ double soothe__shortlist_log_prob(const struct soothe__shortlist *list, float lo
     return (double)(logit - list->largest) - log(list->sum);
 }
 
+double soothe__log_sum_exp(const float *z, int32_t n_vocab) {
+    struct soothe__shortlist list = {.n = 0};
+    return soothe__shortlist_read(&list, z, n_vocab) ? (double)list.largest + log(list.sum) : (double)NAN;
+}
+
 void soothe__shortlist_free(struct soothe__shortlist *list) {
     free(list->data);
     *list = (struct soothe__shortlist){.n = 0};

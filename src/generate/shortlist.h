@@ -24,6 +24,8 @@ bool soothe__shortlist_fill(struct soothe__shortlist *list, const float *z, int3
 bool soothe__shortlist_all(struct soothe__shortlist *list, const float *z, int32_t n_vocab);
 /* log softmax(z) of a token with that logit, in nats. */
 double soothe__shortlist_log_prob(const struct soothe__shortlist *list, float logit);
+/* log sum exp of z: log softmax(z)[i] is z[i] less that. NaN if one is NaN or none is finite. Off by less than 1e-6. */
+double soothe__log_sum_exp(const float *z, int32_t n_vocab);
 void   soothe__shortlist_free(struct soothe__shortlist *list);
 
 #endif /* SOOTHE_SHORTLIST_H */

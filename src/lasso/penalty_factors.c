@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/batch.h"
 #include "engine/text_tokens.h"
 
 enum { SEQUENCES = 64, BATCH_TOKENS = 1024, NAME_TOKENS_MAX = 48, N_DIGITS = 4, FIRST_DIGIT = 2 };
@@ -107,15 +108,6 @@ static enum soothe_status open_context(struct reader *r, struct llama_model *mod
     return SOOTHE_OK;
 }
 
-static void add_token(struct reader *r, llama_token token, int32_t pos, llama_seq_id seq, bool logits) {
-    const int32_t k       = r->batch.n_tokens++;
-    r->batch.token[k]     = token;
-    r->batch.pos[k]       = pos;
-    r->batch.n_seq_id[k]  = 1;
-    r->batch.seq_id[k][0] = seq;
-    r->batch.logits[k]    = logits;
-}
-
 static enum soothe_status decode(struct reader *r, struct soothe_error *err) {
     const int32_t code = llama_decode(r->ctx, r->batch);
     r->batch.n_tokens  = 0;
@@ -125,7 +117,7 @@ static enum soothe_status decode(struct reader *r, struct soothe_error *err) {
 static enum soothe_status decode_prefix(struct reader *r, struct soothe_error *err) {
     enum soothe_status status = SOOTHE_OK;
     for (int32_t i = 0; i < r->n_prefix && !status; i++) {
-        add_token(r, r->prefix[i], i, 0, false);
+        soothe__batch_add(&r->batch, r->prefix[i], i, 0, false);
         if (r->batch.n_tokens == BATCH_TOKENS || i + 1 == r->n_prefix)
             status = decode(r, err);
     }
@@ -185,9 +177,9 @@ static enum soothe_status add_name(struct reader *r, const char *name, struct so
     n                      = n < NAME_TOKENS_MAX ? n : NAME_TOKENS_MAX;
     const llama_seq_id seq = (llama_seq_id)r->n_in_batch + 1;
     for (int32_t i = 0; i < n; i++)
-        add_token(r, tokens[i], r->n_prefix + i, seq, false);
+        soothe__batch_add(&r->batch, tokens[i], r->n_prefix + i, seq, false);
     for (int32_t i = 0; i < r->n_suffix; i++)
-        add_token(r, r->suffix[i], r->n_prefix + n + i, seq, i + 1 == r->n_suffix);
+        soothe__batch_add(&r->batch, r->suffix[i], r->n_prefix + n + i, seq, i + 1 == r->n_suffix);
     r->rows[r->n_in_batch++] = r->batch.n_tokens - 1;
     free(tokens);
     return SOOTHE_OK;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/text_tokens.h"
 #include "score/classifier_labels.h"
@@ -216,13 +217,8 @@ static enum soothe_status judge_batch(struct classifier *c, struct soothe__score
 }
 
 static void put(struct llama_batch *b, const llama_token *tokens, int32_t n, llama_pos *pos, llama_seq_id sequence) {
-    for (int32_t i = 0; i < n; i++, b->n_tokens++) {
-        b->token[b->n_tokens]     = tokens[i];
-        b->pos[b->n_tokens]       = (*pos)++;
-        b->n_seq_id[b->n_tokens]  = 1;
-        b->seq_id[b->n_tokens][0] = sequence;
-        b->logits[b->n_tokens]    = true; /* pooling wants them all */
-    }
+    for (int32_t i = 0; i < n; i++)
+        soothe__batch_add(b, tokens[i], (*pos)++, sequence, true); /* pooling wants them all */
 }
 
 static enum soothe_status add_window(struct classifier *c, size_t i_text, const llama_token *tokens, int32_t n,

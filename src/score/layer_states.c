@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/batch.h"
+
 enum { BATCH_TOKENS = 256, BATCH_TEXTS = 64 };
 
 struct tap { /* of one layer */
@@ -173,15 +175,8 @@ void soothe__layer_reader_free(struct soothe__layer_reader *r) {
 /* ---- reading --------------------------------------------------------------------------------------------- */
 
 static void add_text(struct soothe__layer_reader *r, const struct soothe__token_text *text, llama_seq_id seq) {
-    struct llama_batch *b = &r->batch;
-    for (int32_t i = 0; i < text->n_tokens; i++) {
-        const int32_t k = b->n_tokens++;
-        b->token[k]     = text->tokens[i];
-        b->pos[k]       = i;
-        b->n_seq_id[k]  = 1;
-        b->seq_id[k][0] = seq;
-        b->logits[k]    = r->all_rows_out || i + 1 == text->n_tokens;
-    }
+    for (int32_t i = 0; i < text->n_tokens; i++)
+        soothe__batch_add(&r->batch, text->tokens[i], i, seq, r->all_rows_out || i + 1 == text->n_tokens);
 }
 
 static bool all_finite(const float *x, size_t n) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Logistic regression with an L2 penalty on sparse rows, by L-BFGS (Liu and Nocedal, 1989). Arrays in, arrays out.
+ * Logistic regression with an L2 penalty on sparse rows. Arrays in, arrays out.
  *
  *     loss(w, b) = sum_i c_i [ log(1 + exp(z_i)) - y_i z_i ] + |w|^2 / (2 C),   z_i = b + sum_j x_ij s_j w_j
  *
@@ -9,7 +9,7 @@
 #ifndef SOOTHE_LOGISTIC_H
 #define SOOTHE_LOGISTIC_H
 
-#include "base/base.h"
+#include "score/minimise.h"
 
 struct soothe__logistic {
     size_t          n_rows, n_groups, n_columns;
@@ -26,23 +26,10 @@ struct soothe__logistic {
 /* The loss at w (n_columns + 1, the bias b last) and its gradient there (n_columns + 1). NaN when out of memory. */
 double soothe__logistic_loss(const struct soothe__logistic *p, const double *w, double *gradient);
 
-struct soothe__logistic_report {
-    int    n_iterations;
-    double loss, gradient_norm;
-    bool   converged; /* the gradient's norm fell to `tolerance` of that at the start */
-};
-typedef void soothe__logistic_watcher(void *user, int iteration, double loss);
-
-/* w  (n_columns + 1) the start, and the result; watcher may be NULL
+/* w  (n_columns + 1) the start, and the result
  * errors  SOOTHE_E_MEMORY; SOOTHE_E_NUMERIC a loss that is not finite */
-enum soothe_status soothe__logistic_fit(const struct soothe__logistic *p, double *w, int max_iterations,
-                                        double tolerance, soothe__logistic_watcher *watcher, void *user,
-                                        struct soothe__logistic_report *report, struct soothe_error *err);
-
-/* Platt scaling: a, b so that 1/(1+exp(-(a z + b))) fits the labels, by Newton's method, with the targets of Platt
- * (1999) that keep it from certainty on few rows. costs (n): what a row counts; NULL: 1. One class alone: a = 1, b = 0.
- */
-void soothe__platt_fit(double *a, double *b, const double *z, const unsigned char *labels, const double *costs,
-                       size_t n);
+enum soothe_status soothe__logistic_fit(const struct soothe__logistic *p, double *w,
+                                        const struct soothe__minimise_options *options,
+                                        struct soothe__minimise_report *report, struct soothe_error *err);
 
 #endif /* SOOTHE_LOGISTIC_H */

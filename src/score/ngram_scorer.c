@@ -5,13 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
+
 void soothe__ngram_reader_free(struct soothe__ngram_reader *reader) {
     soothe__text_form_free(&reader->form);
     soothe__ngrams_free(&reader->ngrams);
-}
-
-static double sigmoid(double z) {
-    return z >= 0 ? 1.0 / (1.0 + exp(-z)) : exp(z) / (1.0 + exp(z));
 }
 
 /* Of each group: 1 / sqrt(distinct features). */
@@ -50,7 +48,7 @@ double soothe__ngram_score_with(const struct soothe__ngram_scorer *s, struct soo
         return NAN;
     if (r->form.n_words == 0)
         return 0.0;
-    return score_words(&z, s, r, 0, r->form.n_words, NULL) ? NAN : sigmoid(z);
+    return score_words(&z, s, r, 0, r->form.n_words, NULL) ? NAN : soothe__sigmoid(z);
 }
 
 double soothe__ngram_score(const struct soothe__ngram_scorer *s, const char *text, size_t size) {
@@ -119,7 +117,7 @@ enum soothe_status soothe__ngram_spans(struct soothe__ngram_parts *out, const st
         if (!r.form.words[i].letters || part.value <= 0)
             continue;
         status = score_words(&z, s, &r, i, i + 1, err);
-        if (status || sigmoid(z) < threshold)
+        if (status || soothe__sigmoid(z) < threshold)
             continue;
         const bool joined = n > 0 && i > 0 && out->parts[n - 1].end == r.form.words[i - 1].end;
         if (!joined) {
@@ -129,7 +127,7 @@ enum soothe_status soothe__ngram_spans(struct soothe__ngram_parts *out, const st
         out->parts[n - 1].end = part.end;
         if (joined)
             status = score_words(&z, s, &r, first, i + 1, err);
-        const double value      = sigmoid(z);
+        const double value      = soothe__sigmoid(z);
         out->parts[n - 1].value = joined && out->parts[n - 1].value > value ? out->parts[n - 1].value : value;
     }
     out->n = n;
@@ -152,7 +150,7 @@ enum soothe_status soothe__ngram_windows(struct soothe__ngram_windows *out, cons
         const size_t end = at + s->window < n_words ? at + s->window : n_words;
         double       z;
         status         = score_words(&z, s, &r, at, end, err);
-        const double p = status ? 0 : sigmoid(z);
+        const double p = status ? 0 : soothe__sigmoid(z);
         if (out->n == 0 || p > out->max) {
             out->max   = p;
             out->start = r.form.words[at].start;

@@ -8,6 +8,7 @@
 #include "score/ngram_file.h"
 #include "score/ngram_matrix.h"
 #include "score/ngram_words.h"
+#include "score/platt.h"
 
 static const double TOLERANCE = 1e-3; /* of the gradient's norm; figures do not change any more below it */
 
@@ -127,7 +128,7 @@ static float sharpened(float label, double sharpen) {
 static enum soothe_status fit_matrix(struct run *r, struct soothe_error *err) {
     const struct soothe__ngram_matrix *m      = &r->m;
     float                             *labels = soothe__calloc(2 * m->n_rows + 1, sizeof *labels);
-    struct soothe__logistic_report     report;
+    struct soothe__minimise_report     report;
     free(r->w);
     r->w = soothe__calloc(m->n_columns + 1, sizeof *r->w);
     if (!labels || !r->w) {
@@ -139,19 +140,20 @@ static enum soothe_status fit_matrix(struct run *r, struct soothe_error *err) {
         labels[i] = sharpened(r->t->labels[m->rows[i]], r->o->sharpen);
         costs[i]  = r->costs_by_source[r->t->sources[m->rows[i]]];
     }
-    const struct soothe__logistic problem = {.n_rows    = m->n_rows,
-                                             .n_groups  = SOOTHE__N_GROUPS,
-                                             .n_columns = m->n_columns,
-                                             .start     = m->start,
-                                             .columns   = m->columns,
-                                             .values    = m->values,
-                                             .scales    = m->scales,
-                                             .labels    = labels,
-                                             .costs     = costs,
-                                             .c         = r->o->c,
-                                             .n_threads = r->o->n_threads};
-    const enum soothe_status      status =
-        soothe__logistic_fit(&problem, r->w, r->o->max_iterations, TOLERANCE, watch, r, &report, err);
+    const struct soothe__logistic         problem = {.n_rows    = m->n_rows,
+                                                     .n_groups  = SOOTHE__N_GROUPS,
+                                                     .n_columns = m->n_columns,
+                                                     .start     = m->start,
+                                                     .columns   = m->columns,
+                                                     .values    = m->values,
+                                                     .scales    = m->scales,
+                                                     .labels    = labels,
+                                                     .costs     = costs,
+                                                     .c         = r->o->c,
+                                                     .n_threads = r->o->n_threads};
+    const struct soothe__minimise_options options = {
+        .max_iterations = r->o->max_iterations, .gradient_tolerance = TOLERANCE, .watcher = watch, .user = r};
+    const enum soothe_status status = soothe__logistic_fit(&problem, r->w, &options, &report, err);
     for (size_t j = 0; j < m->n_columns && !status; j++)
         r->w[j] *= (double)m->scales[j];
     r->report->n_iterations = report.n_iterations;

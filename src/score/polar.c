@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
 #include "engine/target_model.h"
 #include "engine/text_tokens.h"
 #include "score/probe.h"
-#include "score/probe_fit.h"
 
 enum { TOKENS_MAX = 256 /* of a text, for its state */, FEATURES_A_SOURCE = 2 };
 

@@ -115,14 +115,8 @@ enum soothe_status soothe__polar_score(struct soothe__polar *p, const char *cons
 
 /* Reads the file only: no scorer is opened. */
 enum soothe_status soothe__polar_read(struct soothe__polar *p, const char *path, struct soothe_error *err);
-struct soothe__polar_fact { /* provenance: one key of "soothe.training.…" */
-    const char *key;
-    const char *text; /* NULL: the number counts */
-    double      number;
-};
 enum soothe_status soothe__polar_write(const struct soothe__polar *p, const char *path,
-                                       const struct soothe__polar_fact *facts, size_t n_facts,
-                                       struct soothe_error *err);
+                                       const struct soothe__fact *facts, size_t n_facts, struct soothe_error *err);
 void               soothe__polar_free(struct soothe__polar *p); /* also of a zeroed one */
 
 /* ---- estimated against true error: polar_fit.c ----------------------------------------------------------------- */

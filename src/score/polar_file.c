@@ -6,9 +6,6 @@
 
 #include "score/polar.h"
 
-#define TYPE "soothe-polar"
-#define KEY_VERSION "soothe.format_version"
-#define KEY_TOOL "soothe.tool.version"
 #define KEY_SPECS "soothe.polar.scorers"         /* array of strings: their SPECs                       */
 #define KEY_IDENTITIES "soothe.polar.identities" /* array of strings: 64 hexadecimal digits each        */
 #define KEY_LO "soothe.polar.clean_below"        /* array of f32: votes clean at or below               */
@@ -21,7 +18,10 @@
 #define TENSOR_SCALE "soothe.polar.scale"   /* ne = {n_features}                         */
 #define TENSOR_HIDDEN "soothe.polar.hidden" /* ne = {n_features + 1, n_hidden}           */
 #define TENSOR_OUT "soothe.polar.out"       /* ne = {n_hidden or n_features, + 1}        */
-enum { VERSION = 1, D_MAX = 1 << 20, HIDDEN_MAX = 1 << 14 };
+enum { D_MAX = 1 << 20, HIDDEN_MAX = 1 << 14 };
+
+static const struct soothe__gguf_kind KIND = {"soothe-polar", 1, "combination", "combines no scorers",
+                                              "soothe polar fit"};
 
 /* ---- reading ----------------------------------------------------------------------------------------------- */
 
@@ -65,16 +65,11 @@ static enum soothe_status read_sources(struct soothe__polar *p, const struct soo
 
 static enum soothe_status read_shape(struct soothe__polar *p, const struct soothe__gguf *g, uint32_t *n_hidden,
                                      struct soothe_error *err) {
-    uint32_t    version = 0, d = 0;
-    const char *type  = soothe__gguf_find_string(g, "general.type");
-    const char *layer = soothe__gguf_find_string(g, KEY_LAYER);
-    if (!type || strcmp(type, TYPE) != 0)
-        return soothe__fail(err, SOOTHE_E_FORMAT,
-                            "%s combines no scorers (general.type is %s); make one with: soothe polar fit", g->path,
-                            type ? type : "absent");
-    if (!soothe__gguf_find_u32(g, KEY_VERSION, &version) || version != VERSION)
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s has combination format %u; this soothe reads format %d",
-                            g->path, version, VERSION);
+    uint32_t                 d      = 0;
+    const enum soothe_status status = soothe__gguf_check_kind(g, &KIND, err);
+    const char              *layer  = soothe__gguf_find_string(g, KEY_LAYER);
+    if (status)
+        return status;
     p->layer = SOOTHE__POLAR_NO_LAYER;
     if (!layer || (strcmp(layer, "none") != 0 && !soothe__layer_parse(&p->layer, layer)) ||
         !soothe__gguf_find_u32(g, KEY_D, &d) || d > D_MAX || (d == 0) != (p->layer == SOOTHE__POLAR_NO_LAYER) ||
@@ -152,8 +147,7 @@ static enum soothe_status plan_weights(struct soothe__gguf_plan *plan, const str
 }
 
 enum soothe_status soothe__polar_write(const struct soothe__polar *p, const char *path,
-                                       const struct soothe__polar_fact *facts, size_t n_facts,
-                                       struct soothe_error *err) {
+                                       const struct soothe__fact *facts, size_t n_facts, struct soothe_error *err) {
     struct soothe__gguf_plan plan;
     char                     layer[16] = "none";
     enum soothe_status       status    = soothe__gguf_plan_new(&plan, 4, err);
@@ -161,21 +155,13 @@ enum soothe_status soothe__polar_write(const struct soothe__polar *p, const char
         return status;
     if (p->layer != SOOTHE__POLAR_NO_LAYER)
         soothe__layer_name(layer, p->layer);
-    gguf_set_val_str(plan.meta, "general.type", TYPE);
-    gguf_set_val_str(plan.meta, "general.architecture", TYPE);
-    gguf_set_val_str(plan.meta, "general.name", "combined toxicity risk");
-    gguf_set_val_u32(plan.meta, KEY_VERSION, VERSION);
-    gguf_set_val_str(plan.meta, KEY_TOOL, SOOTHE_VERSION);
+    soothe__gguf_set_kind(plan.meta, &KIND, "combined toxicity risk");
     gguf_set_val_str(plan.meta, KEY_LAYER, layer);
     gguf_set_val_u32(plan.meta, KEY_D, p->layer == SOOTHE__POLAR_NO_LAYER ? 0 : (uint32_t)p->d);
     gguf_set_val_u32(plan.meta, KEY_HIDDEN, (uint32_t)p->harmoniser.n_hidden);
     gguf_set_val_str(plan.meta, KEY_SCALAR, soothe__scalarisation_name(p->scalarisation));
     set_sources(plan.meta, p);
-    for (size_t i = 0; i < n_facts; i++)
-        if (facts[i].text)
-            gguf_set_val_str(plan.meta, facts[i].key, facts[i].text);
-        else
-            gguf_set_val_f64(plan.meta, facts[i].key, facts[i].number);
+    soothe__gguf_set_facts(plan.meta, facts, n_facts);
     status = plan_weights(&plan, &p->harmoniser, err);
     if (!status)
         status = soothe__gguf_plan_save(&plan, path, err);

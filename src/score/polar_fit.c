@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
 #include "base/statistics.h"
 #include "score/polar.h"
-#include "score/probe_fit.h"
 
 enum { BATCH = 16, EPOCHS_DEFAULT = 50 };
 
@@ -28,17 +28,13 @@ bool soothe__scalarisation_parse(enum soothe__scalarisation *s, const char *name
 
 /* ---- one example ------------------------------------------------------------------------------------------- */
 
-static double softplus(double z) {
-    return z > 0 ? z + log1p(exp(-z)) : log1p(exp(z));
-}
-
 double soothe__polar_loss(enum soothe__scalarisation s, double z, const signed char *votes, size_t m, double *dz) {
     const double w = m ? 1 / (double)m : 0, p = soothe__sigmoid(z);
     double       sum = 0, d_sum = 0, squares = 0, d_squares = 0, largest = 0, d_largest = 0;
     for (size_t j = 0; j < m; j++) {
         if (votes[j] == SOOTHE__ABSTAIN)
             continue;
-        const double l = softplus(votes[j] ? -z : z), dl = p - votes[j];
+        const double l = soothe__softplus(votes[j] ? -z : z), dl = p - votes[j];
         sum += w * l;
         d_sum += w * dl;
         squares += w * l * l;

@@ -55,14 +55,8 @@ enum soothe_status soothe__probe_open(struct soothe__probe **probe, const char *
                                       struct soothe_error *err);
 void               soothe__probe_free(struct soothe__probe *probe); /* NULL is fine */
 
-struct soothe__probe_fact { /* provenance: one key of "soothe.training.…" */
-    const char *key;
-    const char *text; /* NULL: the number counts */
-    double      number;
-};
 enum soothe_status soothe__probe_write(const char *path, const struct soothe__probe *probe,
-                                       const struct soothe__probe_fact *facts, size_t n_facts,
-                                       struct soothe_error *err);
+                                       const struct soothe__fact *facts, size_t n_facts, struct soothe_error *err);
 
 /* ---- figures: probe_test.c --------------------------------------------------------------------------------------- */
 

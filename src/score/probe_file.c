@@ -4,12 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
 #include "score/probe.h"
-#include "score/probe_fit.h"
 
-#define TYPE "soothe-probe"
-#define KEY_VERSION "soothe.format_version"
-#define KEY_TOOL "soothe.tool.version"
 #define KEY_TARGET_NAME "soothe.target.name"
 #define KEY_TARGET "soothe.target.fingerprint"
 #define KEY_LAYER "soothe.probe.layer" /* "final", or the block's number */
@@ -18,7 +15,9 @@
 #define KEY_D "soothe.probe.d"
 #define KEY_BIAS "soothe.probe.bias"
 #define TENSOR_WEIGHT "soothe.probe.weight" /* ne = {d} */
-enum { VERSION = 1, D_MAX = 1 << 20 };
+enum { D_MAX = 1 << 20 };
+
+static const struct soothe__gguf_kind KIND = {"soothe-probe", 1, "probe", "is not a probe", "soothe probe train"};
 
 /* ---- names ------------------------------------------------------------------------------------------------- */
 
@@ -105,19 +104,14 @@ void soothe__probe_free(struct soothe__probe *p) {
 /* ---- reading --------------------------------------------------------------------------------------------------- */
 
 static enum soothe_status read_keys(struct soothe__probe *p, const struct soothe__gguf *g, struct soothe_error *err) {
-    uint32_t    version = 0, d = 0;
-    float       bias   = NAN;
-    const char *type   = soothe__gguf_find_string(g, "general.type");
-    const char *layer  = soothe__gguf_find_string(g, KEY_LAYER);
-    const char *target = soothe__gguf_find_string(g, KEY_TARGET);
-    const char *name   = soothe__gguf_find_string(g, KEY_TARGET_NAME);
-    if (!type || strcmp(type, TYPE) != 0)
-        return soothe__fail(err, SOOTHE_E_FORMAT,
-                            "%s is not a probe (general.type is %s); make one with: soothe probe train", g->path,
-                            type ? type : "absent");
-    if (!soothe__gguf_find_u32(g, KEY_VERSION, &version) || version != VERSION)
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s has probe format %u; this soothe reads format %d", g->path,
-                            version, VERSION);
+    uint32_t                 d      = 0;
+    float                    bias   = NAN;
+    const enum soothe_status status = soothe__gguf_check_kind(g, &KIND, err);
+    const char              *layer  = soothe__gguf_find_string(g, KEY_LAYER);
+    const char              *target = soothe__gguf_find_string(g, KEY_TARGET);
+    const char              *name   = soothe__gguf_find_string(g, KEY_TARGET_NAME);
+    if (status)
+        return status;
     if (!layer || !soothe__layer_parse(&p->layer, layer) ||
         !soothe__pool_parse(&p->pool, soothe__gguf_find_string(g, KEY_POOL)) ||
         !soothe__probe_kind_parse(&p->kind, soothe__gguf_find_string(g, KEY_KIND)) ||
@@ -182,19 +176,14 @@ enum soothe_status soothe__probe_open(struct soothe__probe **out, const char *pa
 /* ---- writing --------------------------------------------------------------------------------------------------- */
 
 enum soothe_status soothe__probe_write(const char *path, const struct soothe__probe *p,
-                                       const struct soothe__probe_fact *facts, size_t n_facts,
-                                       struct soothe_error *err) {
+                                       const struct soothe__fact *facts, size_t n_facts, struct soothe_error *err) {
     struct soothe__gguf_plan plan;
     char                     layer[16];
     enum soothe_status       status = soothe__gguf_plan_new(&plan, 1, err);
     if (status)
         return status;
     soothe__layer_name(layer, p->layer);
-    gguf_set_val_str(plan.meta, "general.type", TYPE);
-    gguf_set_val_str(plan.meta, "general.architecture", TYPE);
-    gguf_set_val_str(plan.meta, "general.name", "toxicity probe");
-    gguf_set_val_u32(plan.meta, KEY_VERSION, VERSION);
-    gguf_set_val_str(plan.meta, KEY_TOOL, SOOTHE_VERSION);
+    soothe__gguf_set_kind(plan.meta, &KIND, "toxicity probe");
     gguf_set_val_str(plan.meta, KEY_TARGET_NAME, p->target_name ? p->target_name : "?");
     gguf_set_val_str(plan.meta, KEY_TARGET, p->target);
     gguf_set_val_str(plan.meta, KEY_LAYER, layer);
@@ -202,11 +191,7 @@ enum soothe_status soothe__probe_write(const char *path, const struct soothe__pr
     gguf_set_val_str(plan.meta, KEY_KIND, KINDS[p->kind]);
     gguf_set_val_u32(plan.meta, KEY_D, (uint32_t)p->d);
     gguf_set_val_f32(plan.meta, KEY_BIAS, (float)p->bias);
-    for (size_t i = 0; i < n_facts; i++)
-        if (facts[i].text)
-            gguf_set_val_str(plan.meta, facts[i].key, facts[i].text);
-        else
-            gguf_set_val_f64(plan.meta, facts[i].key, facts[i].number);
+    soothe__gguf_set_facts(plan.meta, facts, n_facts);
     status = soothe__gguf_plan_add(&plan, TENSOR_WEIGHT, p->weight, 1, (int64_t[]){p->d}, GGML_TYPE_F32, err);
     if (!status)
         status = soothe__gguf_plan_save(&plan, path, err);

@@ -41,19 +41,11 @@ bool soothe__cholesky_solve(double *a, int32_t n, double *x);
 /* ---- logistic regression: probe_logistic.c ---------------------------------------------------------------- */
 
 /* Minimises  mean log(1 + exp(-y (w.h + b))) + l2/2 sum_j (sd_j w_j)^2,  y = +-1, sd_j the features' standard
- * deviations, by L-BFGS (Nocedal 1980). The bias is not penalised.
+ * deviations, by L-BFGS (score/minimise.h). The bias is not penalised.
  * states  (n, d) row-major
  * w, b    start from what they hold (zeros will do) and become the solution
  * errors  SOOTHE_E_ARGUMENT a class is missing; SOOTHE_E_MEMORY */
 enum soothe_status soothe__probe_logistic_fit(const float *states, const unsigned char *labels, size_t n, int32_t d,
                                               double l2, double *w, double *b, struct soothe_error *err);
-
-/* Platt's calibration: slope and offset that maximise the likelihood of labels under sigmoid(slope s + offset), with
- * his smoothed targets (Platt 1999; Newton's method as in Lin, Lin, Weng 2007).
- * state  without both classes, or where scores do not vary: slope 1, offset 0 */
-void soothe__probe_platt_fit(const double *scores, const unsigned char *labels, size_t n, double *slope,
-                             double *offset);
-
-double soothe__sigmoid(double z); /* without overflow */
 
 #endif /* SOOTHE_PROBE_FIT_H */

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
 #include "engine/target_model.h"
 #include "engine/text_tokens.h"
 #include "score/probe.h"
-#include "score/probe_fit.h"
 #include "score/scorer.h"
 
 enum { WINDOW = 256 };

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
 #include "base/statistics.h"
 #include "engine/text_tokens.h"
 #include "score/probe.h"
-#include "score/probe_fit.h"
 
 const int32_t SOOTHE__PREFIXES[SOOTHE__N_PREFIXES] = {1, 5, 10, 20, INT32_MAX};
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "score/platt.h"
 #include "score/probe.h"
 #include "score/probe_fit.h"
 
@@ -200,7 +201,7 @@ static enum soothe_status fit_layer(struct trainer *t, struct layer *l, struct s
     if (status)
         goto done;
     score_validation(t, l, best, best_b, scores);
-    soothe__probe_platt_fit(scores, t->validation_labels, t->n_validation, &slope, &offset);
+    soothe__platt_fit_any_scale(&slope, &offset, scores, t->validation_labels, t->n_validation);
     for (size_t j = 0; j < d; j++)
         l->probe->weight[j] = (float)(best[j] * slope);
     l->probe->bias = (double)(float)(best_b * slope + offset);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/batch.h"
 #include "train/state_file.h"
 #include "train/target_states.h"
 
@@ -207,14 +208,8 @@ static enum soothe_status keep(struct soothe__target_states *t, uint32_t i_text,
 
 static void add_to_batch(struct llama_batch *b, const struct soothe__text *text, llama_seq_id seq) {
     /* The last token predicts nothing that counts, so it is left out. */
-    for (int32_t i = 0; i + 1 < text->n_tokens; i++) {
-        const int32_t k = b->n_tokens++;
-        b->token[k]     = text->tokens[i];
-        b->pos[k]       = i;
-        b->n_seq_id[k]  = 1;
-        b->seq_id[k][0] = seq;
-        b->logits[k]    = i >= text->first - 1;
-    }
+    for (int32_t i = 0; i + 1 < text->n_tokens; i++)
+        soothe__batch_add(b, text->tokens[i], i, seq, i >= text->first - 1);
 }
 
 static enum soothe_status compute_group(struct soothe__target_states *t, uint32_t group, struct soothe_error *err) {

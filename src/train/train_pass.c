@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sigmoid.h"
 #include "train/kernels.h"
 
 static inline bool has_a(const struct soothe__train_core *core) {
@@ -139,14 +140,6 @@ enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const s
 
 /* ---- objectives ------------------------------------------------------------------------------------------- */
 
-static double softplus(double x) {
-    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
-}
-
-static double sigmoid(double x) {
-    return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
-}
-
 /* The loss, and in scale what each row's g counts for in its gradient. */
 static void preference_loss(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                             struct soothe__train_result *r) {
@@ -167,7 +160,7 @@ static void preference_loss(struct soothe__train_core *core, const struct soothe
     }
     r->kl /= n_kl ? n_kl : 1;
     for (int32_t i = 0; i < batch->n_pairs; i++) {
-        r->preference += softplus(-kappa * core->margins[i]) / batch->n_pairs;
+        r->preference += soothe__softplus(-kappa * core->margins[i]) / batch->n_pairs;
         r->n_pairs_right += core->margins[i] > 0;
     }
     r->loss = r->preference + lambda * r->kl;
@@ -175,7 +168,7 @@ static void preference_loss(struct soothe__train_core *core, const struct soothe
         const struct soothe__train_row *row  = &batch->rows[i];
         double                          pull = 0; /* of a pair's rows: -dloss/dS(y+) */
         if (row->kind == SOOTHE__ROW_CHOSEN || row->kind == SOOTHE__ROW_REJECTED)
-            pull = kappa * sigmoid(-kappa * core->margins[row->i_pair]) / batch->n_pairs;
+            pull = kappa * soothe__sigmoid(-kappa * core->margins[row->i_pair]) / batch->n_pairs;
         core->scale[i] = (float)(row->kind == SOOTHE__ROW_CHOSEN     ? pull
                                  : row->kind == SOOTHE__ROW_REJECTED ? -pull
                                  : row->kind == SOOTHE__ROW_KL       ? lambda / n_kl
