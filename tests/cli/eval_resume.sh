@@ -36,3 +36,6 @@ wait
 for file in manifest.json samples.jsonl report.json report.html; do
     cmp whole/$file parts/$file && echo "same $file"
 done
+
+"$SOOTHE" eval "${settings[@]}" -t 5 --out five >/dev/null 2>&1
+cmp whole/samples.jsonl five/samples.jsonl && echo "same samples of five workers, in the same order"
