@@ -257,6 +257,16 @@ static void test_a_strangers_file_runs_no_command_unasked(void **state) {
     must(soothe__scorer_open(&scorer, FILE_NAME, NULL, &err), &err);
     soothe__scorer_close(scorer);
     unsetenv("SOOTHE_ALLOW_COMMANDS");
+    /* however the way out is spelled */
+    static const char *const OUT[] = {"http://127.0.0.1:1/", "HTTP://127.0.0.1:1/", "hTTps://127.0.0.1:1/"};
+    for (size_t i = 0; i < 3; i++) {
+        make_polar(&p, &OUT[i], bands, 1);
+        must(soothe__polar_write(&p, "test_polar_out.gguf", NULL, 0, &err), &err);
+        soothe__polar_free(&p);
+        assert_int_equal(soothe__scorer_open(&scorer, "test_polar_out.gguf", NULL, &err), SOOTHE_E_UNSUPPORTED);
+        assert_non_null(strstr(err.message, "SOOTHE_ALLOW_COMMANDS"));
+    }
+    unlink("test_polar_out.gguf");
     /* a combination of itself would have no end */
     assert_int_equal(soothe__polar_add_source(&p, FILE_NAME, 0.4F, 0.6F, &err), SOOTHE_OK);
     p.layer = SOOTHE__POLAR_NO_LAYER;

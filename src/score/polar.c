@@ -31,34 +31,26 @@ enum soothe_status soothe__polar_add_source(struct soothe__polar *p, const char 
     return SOOTHE_OK;
 }
 
-/* A combination of combinations could be without end. */
-static enum soothe_status refuse_polar(const char *spec, struct soothe_error *err) {
-    struct soothe__gguf g;
-    const size_t        n = strlen(spec);
-    if (n < 5 || strcmp(spec + n - 5, ".gguf") != 0 || strchr(spec, ':'))
-        return SOOTHE_OK;
-    enum soothe_status status = soothe__gguf_open(&g, spec, err);
+/* The kind that would take the SPEC decides, whatever its spelling. A combination of combinations could be without end.
+ */
+static enum soothe_status check_kind(const char *spec, bool from_file, struct soothe_error *err) {
+    const struct soothe__scorer_kind *kind;
+    const char                       *allowed = getenv("SOOTHE_ALLOW_COMMANDS");
+    enum soothe_status                status  = soothe__scorer_find(&kind, spec, err);
     if (status)
         return status;
-    const char *type = soothe__gguf_find_string(&g, "general.type");
-    if (type && strcmp(type, "soothe-polar") == 0)
-        status = soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s is itself a combination; combine its scorers", spec);
-    soothe__gguf_close(&g);
-    return status;
-}
-
-static bool reaches_out(const char *spec) {
-    return strncmp(spec, "command:", 8) == 0 || strncmp(spec, "http://", 7) == 0 || strncmp(spec, "https://", 8) == 0;
+    if (strcmp(kind->name, "polar") == 0)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s is itself a combination; combine its scorers", spec);
+    if (from_file && !kind->local && !(allowed && strcmp(allowed, "1") == 0))
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                            "the combination would run \"%.200s\": if you trust its file, set SOOTHE_ALLOW_COMMANDS=1",
+                            spec);
+    return SOOTHE_OK;
 }
 
 static enum soothe_status open_source(struct soothe__polar_source *s, const struct soothe__scorer_options *options,
                                       bool from_file, struct soothe_error *err) {
-    const char *allowed = getenv("SOOTHE_ALLOW_COMMANDS");
-    if (from_file && reaches_out(s->spec) && !(allowed && strcmp(allowed, "1") == 0))
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
-                            "the combination would run \"%.200s\": if you trust its file, set SOOTHE_ALLOW_COMMANDS=1",
-                            s->spec);
-    enum soothe_status status = refuse_polar(s->spec, err);
+    enum soothe_status status = check_kind(s->spec, from_file, err);
     if (!status)
         status = soothe__scorer_open(&s->scorer, s->spec, options, err);
     if (status)
@@ -304,4 +296,4 @@ static enum soothe_status score(void *self, const char *const *texts, size_t n, 
 
 extern const struct soothe__scorer_kind soothe__scorer_polar;
 const struct soothe__scorer_kind        soothe__scorer_polar = {
-           .name = "polar", .takes = takes, .open = open_polar, .score = score, .close = close_polar};
+           .name = "polar", .local = true, .takes = takes, .open = open_polar, .score = score, .close = close_polar};
