@@ -34,7 +34,8 @@ const struct soothe__command soothe__command_score = {
         "    --explain  log-odds = bias + what each word adds\n"
         "    --spans    stretches that are toxic by themselves, and the windows of a long text\n"
         "    --stream   a line as soon as a word of standard input has ended: byte reached, toxicity of the last 24\n"
-        "               words, of the text so far, and the largest of the former so far\n",
+        "               words, of the text so far, and the largest of the former so far; after 64 words that of the\n"
+        "               text is made anew when the text has grown by an eighth, and at the end\n",
 };
 
 enum { BATCH = 1024 };
