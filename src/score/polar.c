@@ -65,11 +65,40 @@ static enum soothe_status open_source(struct soothe__polar_source *s, const stru
     return SOOTHE_OK;
 }
 
+/* Hidden states of another model mean something else, also where they are as wide. */
+static enum soothe_status check_model(struct soothe__polar *p, const char *model_path, struct soothe_error *err) {
+    struct soothe__gguf g;
+    char                hex[65], bytes[65];
+    enum soothe_status  status = soothe__gguf_open(&g, model_path, err);
+    if (status)
+        return status;
+    status = soothe__model_fingerprint(hex, &g, err);
+    soothe__gguf_close(&g);
+    if (!status && p->target[0] && strcmp(p->target, hex) != 0)
+        status = soothe__fail(err, SOOTHE_E_MISMATCH,
+                              "the combination reads states of another model (fingerprint %.12s…) than %s (%.12s…)",
+                              p->target, model_path, hex);
+    if (!status)
+        status = soothe__sha256_file(bytes, model_path, err);
+    if (status)
+        return status;
+    memcpy(p->target, hex, 65);
+    if (p->identity[0]) { /* quantised files of one model score a little differently */
+        struct soothe__sha256 *h = soothe__sha256_new();
+        soothe__sha256_add(h, p->identity, 64);
+        soothe__sha256_add(h, bytes, 64);
+        soothe__sha256_finish(h, p->identity);
+    }
+    return SOOTHE_OK;
+}
+
 static enum soothe_status open_reader(struct soothe__polar *p, const struct soothe__scorer_options *options,
                                       struct soothe_error *err) {
     if (!options || !options->model_path)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the combination reads hidden states: say of which model, by -m");
-    enum soothe_status status = soothe__target_load(&p->model, options->model_path, 0, err);
+    enum soothe_status status = check_model(p, options->model_path, err);
+    if (!status)
+        status = soothe__target_load(&p->model, options->model_path, 0, err);
     if (status)
         return status;
     const int32_t d = llama_model_n_embd(p->model);
@@ -114,10 +143,11 @@ static signed char vote_of(const struct soothe__polar_source *s, double score) {
     return score <= (double)s->lo ? 0 : score >= (double)s->hi ? 1 : SOOTHE__ABSTAIN;
 }
 
-/* The score as a logit between -6 and 6, and whether there is one. */
+/* The score as a logit between -6 and 6, and whether there is one. A missing one is no 0: that is a logit like any
+ * other, and one far from what clean texts have. */
 static void set_features(float *x, double score) {
-    const double p = isnan(score) ? 0.5 : fmin(fmax(score, 0.0025), 0.9975);
-    x[0]           = (float)log(p / (1 - p));
+    const double p = fmin(fmax(score, 0.0025), 0.9975);
+    x[0]           = isnan(score) ? NAN : (float)log(p / (1 - p));
     x[1]           = isnan(score) ? 1.0F : 0.0F;
 }
 
@@ -137,7 +167,7 @@ static enum soothe_status take_state(void *user, size_t i, const float *const *s
     return SOOTHE_OK;
 }
 
-/* The mean state of every text that has tokens; the others keep zeros. */
+/* The mean state of every text that has tokens; the others are left alone. */
 static enum soothe_status read_states(struct soothe__polar *p, const char *const *texts, size_t n, float *features,
                                       struct soothe_error *err) {
     const struct llama_vocab  *vocab  = llama_model_get_vocab(p->model);
@@ -209,6 +239,9 @@ enum soothe_status soothe__polar_ask(struct soothe__polar *p, const char *const 
             votes[i * m + j] = vote_of(&p->sources[j], scores[i * m + j]);
             set_features(features + i * n_features + FEATURES_A_SOURCE * j, scores[i * m + j]);
         }
+    for (size_t i = 0; i < n && !status; i++)
+        for (size_t k = m * FEATURES_A_SOURCE; k < n_features; k++)
+            features[i * n_features + k] = NAN; /* until there is a state */
     if (!status && p->layer != SOOTHE__POLAR_NO_LAYER)
         status = read_states(p, texts, n, features, err);
     return status;
@@ -276,7 +309,7 @@ static enum soothe_status open_polar(void **self, char identity[65], const char 
         close_polar(p);
         return status;
     }
-    memcpy(identity, p->identity, 65); /* the file holds its scorers' identities */
+    memcpy(identity, p->identity, 65); /* the file holds its scorers' identities, and the model is in it */
     *self = p;
     return SOOTHE_OK;
 }
