@@ -116,7 +116,9 @@ static enum soothe_status find_words(struct stream *s, bool last, struct soothe_
 /* Drops the older half, to the end of a word; the words of the ring that lie in it begin where it ended. */
 static void drop_half(struct stream *s) {
     size_t n = s->done / 2;
-    while (n < s->done && !is_gap(s->text[n]))
+    for (const size_t last = n + WORD_SIZE_MAX; n < s->done && n < last && !is_gap(s->text[n]);)
+        n++;
+    while (n < s->done && ((unsigned char)s->text[n] & 0xC0) == 0x80) /* nor in the middle of a character */
         n++;
     memmove(s->text, s->text + n, s->size - n);
     s->size -= n;
