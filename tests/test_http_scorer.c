@@ -188,8 +188,55 @@ static void test_the_key_goes_to_the_endpoint_and_nowhere_else(void **state) {
     assert_int_equal(soothe__scorer_open(&scorer, "http://127.0.0.1:1/", NULL, &err), SOOTHE_E_ARGUMENT);
     assert_null(strstr(err.message, "two"));
     unsetenv("SOOTHE_SCORER_KEY");
-    assert_int_equal(soothe__scorer_open(&scorer, "https://me:word@127.0.0.1/x", NULL, &err), SOOTHE_E_ARGUMENT);
-    assert_non_null(strstr(err.message, "SOOTHE_SCORER_KEY"));
+    static const char *const WITH_KEY[] = {"https://me:word@127.0.0.1/x", "https://h/v1?api_key=word",
+                                           "https://h?word#batch=2"};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(soothe__scorer_open(&scorer, WITH_KEY[i], NULL, &err), SOOTHE_E_ARGUMENT);
+        assert_non_null(strstr(err.message, "SOOTHE_SCORER_KEY"));
+        assert_null(strstr(err.message, "word"));
+    }
+}
+
+static void test_a_key_goes_encrypted_or_stays_on_this_machine(void **state) {
+    (void)state;
+    static const char *const FAR[]  = {"http://example.org/", "http://127.0.0.1.example.org/", "HTTP://10.0.0.1/",
+                                       "http://localhost.example.org/#batch=2", "http://[::2]/"};
+    static const char *const NEAR[] = {"http://127.0.0.1:1/", "http://127.9.9.9/", "http://LocalHost/",
+                                       "http://[::1]:1/", "https://example.org/"};
+    struct soothe_error      err;
+    struct soothe__scorer   *scorer;
+    setenv("SOOTHE_SCORER_KEY", "secret", 1);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(soothe__scorer_open(&scorer, FAR[i], NULL, &err), SOOTHE_E_ARGUMENT);
+        assert_non_null(strstr(err.message, "unencrypted"));
+        assert_null(strstr(err.message, "secret"));
+        must(soothe__scorer_open(&scorer, NEAR[i], NULL, &err), &err);
+        soothe__scorer_close(scorer);
+    }
+    must(soothe__scorer_open(&scorer, "http://example.org/#key=", NULL, &err), &err); /* none is sent */
+    soothe__scorer_close(scorer);
+    unsetenv("SOOTHE_SCORER_KEY");
+}
+
+static void test_each_endpoint_has_its_own_key(void **state) {
+    (void)state;
+    struct soothe_error    err;
+    struct soothe__score   s[N];
+    struct soothe__scorer *scorer;
+    setenv("SOOTHE_SCORER_KEY", "wrong-one", 1);
+    setenv("SOOTHE_TEST_OTHER_KEY", "secret", 1);
+    score("key#key=SOOTHE_TEST_OTHER_KEY", TEXTS, N, s);
+    assert_true(s[0].toxicity == .5);
+    setenv("SOOTHE_TEST_OTHER_KEY", "other-one", 1);
+    scorer = open_path("key#key=SOOTHE_TEST_OTHER_KEY");
+    assert_int_equal(soothe__scorer_score(scorer, TEXTS, N, s, &err), SOOTHE_E_NETWORK);
+    assert_null(strstr(err.message, "other-one"));
+    soothe__scorer_close(scorer);
+    unsetenv("SOOTHE_TEST_OTHER_KEY");
+    assert_int_equal(soothe__scorer_open(&scorer, "https://h/#key=SOOTHE_TEST_OTHER_KEY", NULL, &err),
+                     SOOTHE_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "SOOTHE_TEST_OTHER_KEY"));
+    unsetenv("SOOTHE_SCORER_KEY");
 }
 
 static void test_options_are_checked_and_change_the_identity(void **state) {
@@ -220,6 +267,8 @@ int main(void) {
         cmocka_unit_test(test_a_slow_endpoint_has_its_time),
         cmocka_unit_test(test_an_endpoint_that_can_judge_nothing_is_an_error),
         cmocka_unit_test(test_the_key_goes_to_the_endpoint_and_nowhere_else),
+        cmocka_unit_test(test_a_key_goes_encrypted_or_stays_on_this_machine),
+        cmocka_unit_test(test_each_endpoint_has_its_own_key),
         cmocka_unit_test(test_options_are_checked_and_change_the_identity),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);

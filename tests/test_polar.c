@@ -13,6 +13,7 @@
 #include "base/sigmoid.h"
 #include "score/polar.h"
 #include "test_support.h"
+#include "tiny_model.h"
 
 #define FILE_NAME "test_polar.gguf"
 
@@ -257,12 +258,82 @@ static void test_a_strangers_file_runs_no_command_unasked(void **state) {
     must(soothe__scorer_open(&scorer, FILE_NAME, NULL, &err), &err);
     soothe__scorer_close(scorer);
     unsetenv("SOOTHE_ALLOW_COMMANDS");
+    /* however the way out is spelled */
+    static const char *const OUT[] = {"http://127.0.0.1:1/", "HTTP://127.0.0.1:1/", "hTTps://127.0.0.1:1/"};
+    for (size_t i = 0; i < 3; i++) {
+        make_polar(&p, &OUT[i], bands, 1);
+        must(soothe__polar_write(&p, "test_polar_out.gguf", NULL, 0, &err), &err);
+        soothe__polar_free(&p);
+        assert_int_equal(soothe__scorer_open(&scorer, "test_polar_out.gguf", NULL, &err), SOOTHE_E_UNSUPPORTED);
+        assert_non_null(strstr(err.message, "SOOTHE_ALLOW_COMMANDS"));
+    }
+    unlink("test_polar_out.gguf");
     /* a combination of itself would have no end */
     assert_int_equal(soothe__polar_add_source(&p, FILE_NAME, 0.4F, 0.6F, &err), SOOTHE_OK);
     p.layer = SOOTHE__POLAR_NO_LAYER;
     assert_int_equal(soothe__polar_open_sources(&p, NULL, false, &err), SOOTHE_E_UNSUPPORTED);
     soothe__polar_free(&p);
     unlink(FILE_NAME);
+}
+
+/* A score that is missing says nothing: the risk is that of a text whose score is the feature's mean, also where none
+ * was missing in the fit. With a logit of 0 in its place, this text of a mean of -3 would seem rather toxic. */
+static void test_a_missing_score_counts_as_the_mean(void **state) {
+    (void)state;
+    enum { TEXTS = 64 };
+    struct soothe__harmoniser          h;
+    const struct soothe__polar_options o = {.n_epochs = 5};
+    float                              x[TEXTS * 2];
+    signed char                        votes[TEXTS];
+    for (int i = 0; i < TEXTS; i++) {
+        x[2 * i]     = i % 4 ? -5 : 3;
+        x[2 * i + 1] = 0;
+        votes[i]     = i % 4 ? 0 : 1;
+    }
+    must(soothe__harmoniser_init(&h, 2, 0, &err), &err);
+    must(soothe__harmoniser_fit(&h, x, votes, NULL, TEXTS, 1, &o, NULL, &err), &err);
+    const float missing[] = {NAN, 1}, mean[] = {-3, 0};
+    assert_true(fabs(soothe__harmoniser_logit(&h, missing) - soothe__harmoniser_logit(&h, mean)) < 1e-5);
+    soothe__harmoniser_free(&h);
+    /* those that are there make the mean */
+    x[0] = x[2] = NAN;
+    must(soothe__harmoniser_init(&h, 2, 0, &err), &err);
+    must(soothe__harmoniser_fit(&h, x, votes, NULL, TEXTS, 1, &o, NULL, &err), &err);
+    assert_true(fabs((double)h.mean[0] - (15 * 3 - 47 * 5) / 62.0) < 1e-5);
+    soothe__harmoniser_free(&h);
+}
+
+static void test_states_are_read_of_the_model_of_the_fit_alone(void **state) {
+    (void)state;
+    static const char *const      models[] = {"test_polar_model.gguf", "test_polar_other.gguf"};
+    struct soothe__scorer_options options  = {.model_path = models[0], .n_threads = 1};
+    struct soothe__polar          p        = {.layer = 1}, again;
+    struct soothe__scorer        *scorer;
+    struct soothe__score          s;
+    for (int i = 0; i < 2; i++)
+        assert_true(tiny_model_write(models[i],
+                                     &(struct tiny_options){.family = TINY_LLAMA, .seed = 5, .other_words = i == 1}));
+    must(soothe__polar_add_source(&p, "lexicon", 0.1F, 0.5F, &err), &err);
+    must(soothe__polar_open_sources(&p, &options, false, &err), &err);
+    must(soothe__harmoniser_init(&p.harmoniser, soothe__polar_n_features(&p), 0, &err), &err);
+    must(soothe__polar_write(&p, FILE_NAME, NULL, 0, &err), &err);
+    must(soothe__polar_read(&again, FILE_NAME, &err), &err);
+    must(soothe__scorer_open(&scorer, FILE_NAME, &options, &err), &err);
+    must(soothe__scorer_score(scorer, (const char *[]){"you shit"}, 1, &s, &err), &err);
+    assert_true(s.toxicity == 0.5);
+    assert_string_not_equal(soothe__scorer_identity(scorer), again.identity); /* the model is in it */
+    soothe__scorer_close(scorer);
+    options.model_path = models[1];
+    assert_int_equal(soothe__scorer_open(&scorer, FILE_NAME, &options, &err), SOOTHE_E_MISMATCH);
+    assert_non_null(strstr(err.message, "another model"));
+    p.target[0] = '\0'; /* as an older file */
+    must(soothe__polar_write(&p, FILE_NAME, NULL, 0, &err), &err);
+    assert_int_equal(soothe__scorer_open(&scorer, FILE_NAME, &options, &err), SOOTHE_E_FORMAT);
+    soothe__polar_free(&p);
+    soothe__polar_free(&again);
+    unlink(FILE_NAME);
+    unlink(models[0]);
+    unlink(models[1]);
 }
 
 int main(void) {
@@ -276,6 +347,8 @@ int main(void) {
         cmocka_unit_test(test_where_all_abstain_there_is_no_risk_but_a_reason),
         cmocka_unit_test(test_a_source_that_fails_costs_its_own_scores_alone),
         cmocka_unit_test(test_a_file_gives_the_same_risk_and_checks_its_scorers),
+        cmocka_unit_test(test_a_missing_score_counts_as_the_mean),
+        cmocka_unit_test(test_states_are_read_of_the_model_of_the_fit_alone),
         cmocka_unit_test(test_a_strangers_file_runs_no_command_unasked),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

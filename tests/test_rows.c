@@ -136,6 +136,45 @@ static void test_bad_csv_is_refused(void **state) {
     }
 }
 
+/* The rest of the file is one row, and has to end somewhere, also where a bad row would be left out. */
+static void test_an_open_quote_does_not_swallow_the_file(void **state) {
+    (void)state;
+    FILE *f = fopen("rows_6.csv", "wb");
+    assert_non_null(f);
+    fputs("a,b\n1,\"2\n\xC3\n", f);
+    for (int i = 0; i < 1 << 20; i++)
+        fputs("1,23456\n", f);
+    assert_int_equal(fclose(f), 0);
+    struct soothe__rows *rows = opened("rows_6.csv", true);
+    struct soothe_error  err;
+    bool                 more;
+    assert_int_equal(soothe__rows_next(rows, &more, &err), SOOTHE_E_FORMAT);
+    assert_non_null(strstr(err.message, "line 2 of rows_6.csv: a row of more than 4 MiB"));
+    soothe__rows_close(rows, NULL, NULL);
+    remove("rows_6.csv");
+}
+
+static void test_columns_are_limited_and_compared_in_time(void **state) {
+    static const int N_COLUMNS[] = {65536, 65537, 700000};
+    (void)state;
+    for (size_t k = 0; k < sizeof N_COLUMNS / sizeof *N_COLUMNS; k++) {
+        struct soothe__rows *rows;
+        struct soothe_error  err = {.message = ""};
+        FILE                *f   = fopen("rows_7.csv", "wb");
+        assert_non_null(f);
+        for (int i = 0; i < N_COLUMNS[k]; i++)
+            fprintf(f, "%s%x", i ? "," : "", (unsigned)i % (k == 0 ? UINT32_MAX : 65536));
+        assert_int_equal(fclose(f), 0);
+        const enum soothe_status status = soothe__rows_open(&rows, "rows_7.csv", false, &err);
+        if (k == 0)
+            must(status, &err);
+        else if (status != SOOTHE_E_FORMAT || !strstr(err.message, "65536 are read at most"))
+            fail_msg("%d columns: %d \"%s\"", N_COLUMNS[k], (int)status, err.message);
+        soothe__rows_close(rows, NULL, NULL);
+    }
+    remove("rows_7.csv");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_csv_fields_may_hold_commas_quotes_spaces_and_line_ends),
@@ -143,6 +182,8 @@ int main(void) {
         cmocka_unit_test(test_json_paths_numbers_and_nulls),
         cmocka_unit_test(test_a_bad_row_is_named_by_line_or_counted),
         cmocka_unit_test(test_bad_csv_is_refused),
+        cmocka_unit_test(test_an_open_quote_does_not_swallow_the_file),
+        cmocka_unit_test(test_columns_are_limited_and_compared_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

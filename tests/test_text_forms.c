@@ -125,6 +125,27 @@ static void test_any_bytes_are_read(void **state) {
     soothe__text_form_free(&form);
 }
 
+/* Two megabytes without a space, with each sign that joins: the scans for a word's forms must stop, or their time is
+ * the square of the length. */
+static void test_long_runs_are_read_in_pieces(void **state) {
+    static const char *const units[] = {"a", "a*", "a'", "*", "a@", "-", "1"};
+    const size_t             size    = 2 << 20;
+    char                    *text    = malloc(size);
+    struct soothe_error      err;
+    (void)state;
+    assert_non_null(text);
+    for (size_t k = 0; k < sizeof units / sizeof *units; k++) {
+        struct soothe__text_form form = {0};
+        const size_t             n    = strlen(units[k]);
+        for (size_t i = 0; i < size; i++)
+            text[i] = units[k][i % n];
+        must(soothe__text_form_read(&form, text, size, &list, &err), &err);
+        assert_true(form.n_words > 0 && form.words[form.n_words - 1].end == size);
+        soothe__text_form_free(&form);
+    }
+    free(text);
+}
+
 static uint64_t hash_of(const char *text) {
     struct soothe__text_form form = {0};
     struct soothe_error      err;
@@ -158,6 +179,7 @@ int main(void) {
                                        cmocka_unit_test(test_unicode_lookalikes_are_read),
                                        cmocka_unit_test(test_addresses_and_mentions_are_words),
                                        cmocka_unit_test(test_any_bytes_are_read),
+                                       cmocka_unit_test(test_long_runs_are_read_in_pieces),
                                        cmocka_unit_test(test_equal_texts_have_equal_hashes),
                                        cmocka_unit_test(test_unfit_words_are_refused)};
     return cmocka_run_group_tests(tests, make_list, free_list);

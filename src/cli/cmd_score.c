@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/score.h"
@@ -34,7 +35,8 @@ const struct soothe__command soothe__command_score = {
         "    --explain  log-odds = bias + what each word adds\n"
         "    --spans    stretches that are toxic by themselves, and the windows of a long text\n"
         "    --stream   a line as soon as a word of standard input has ended: byte reached, toxicity of the last 24\n"
-        "               words, of the text so far, and the largest of the former so far\n",
+        "               words, of the text so far, and the largest of the former so far; after 64 words that of the\n"
+        "               text is made anew when the text has grown by an eighth, and at the end\n",
 };
 
 enum { BATCH = 1024 };
@@ -150,7 +152,8 @@ static bool named_as_rows(const char *path) {
     return false;
 }
 
-/* Puts what was read from standard input back before its rest, so that it can be read as rows from the start. */
+/* Puts what was read from a pipe back before its rest, as standard input, so that it can be read as rows from the
+ * start. */
 static enum soothe_status put_back(FILE *in, struct soothe_error *err) {
     char   bytes[4096];
     size_t n;
@@ -161,8 +164,14 @@ static enum soothe_status put_back(FILE *in, struct soothe_error *err) {
     ok = ok && !ferror(in) && fflush(copy) == 0 && lseek(fileno(copy), 0, SEEK_SET) == 0 &&
          dup2(fileno(copy), STDIN_FILENO) >= 0;
     if (!ok)
-        return soothe__fail(err, SOOTHE_E_IO, "cannot read standard input: %s", strerror(errno));
+        return soothe__fail(err, SOOTHE_E_IO, "cannot read the texts: %s", strerror(errno));
     return SOOTHE_OK; /* copy is left open until the end: closing it is for the system */
+}
+
+/* Can it be opened again, and will it be the same? Not a pipe, which a shell's <(…) is too. */
+static bool is_regular(FILE *in) {
+    struct stat facts;
+    return fstat(fileno(in), &facts) == 0 && S_ISREG(facts.st_mode);
 }
 
 static enum soothe_status score_file(struct work *w, const char *path, struct soothe_error *err) {
@@ -176,8 +185,10 @@ static enum soothe_status score_file(struct work *w, const char *path, struct so
     if (first != EOF)
         ungetc(first, in);
     enum soothe_status status = SOOTHE_OK;
-    if (first == '{' && is_stdin)
+    if (first == '{' && (is_stdin || !is_regular(in))) {
         status = put_back(in, err);
+        path   = "-";
+    }
     if (!status)
         status = first == '{' ? score_rows(w, path, err) : score_lines(w, in, err);
     if (!is_stdin)

@@ -9,7 +9,7 @@
 
 #include "corpus/corpus.h"
 
-enum { ROW_MAX_SIZE = 4 << 20 };
+enum { ROW_MAX_SIZE = 4 << 20, COLUMNS_MAX = 1 << 16 };
 
 enum format { FORMAT_JSON, FORMAT_CSV, FORMAT_TSV };
 
@@ -154,12 +154,12 @@ static enum soothe_status read_cells(struct soothe__rows *r, bool *any, const ch
         if (!*fault)
             *fault = fault_of_line(r);
         size += r->line_size + 1;
-        if (size > ROW_MAX_SIZE && !*fault)
+        if (*fault && size == r->line_size + 1)
+            return SOOTHE_OK;    /* the parser has not seen it */
+        if (size > ROW_MAX_SIZE) /* with a fault or without: its cells are kept */
             return soothe__fail(err, SOOTHE_E_FORMAT,
                                 "line %zu of %s: a row of more than 4 MiB; is a quote opened and never closed?",
                                 r->row_line, r->path);
-        if (*fault && size == r->line_size + 1)
-            return SOOTHE_OK; /* the parser has not seen it */
         if (csv_parse(&r->csv, r->line_text, r->line_size, on_cell, on_row_end, r) != r->line_size ||
             csv_parse(&r->csv, "\n", 1, on_cell, on_row_end, r) != 1 || r->out_of_memory)
             return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory reading %s", r->path);
@@ -169,8 +169,27 @@ static enum soothe_status read_cells(struct soothe__rows *r, bool *any, const ch
     return SOOTHE_OK;
 }
 
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A column's name that stands there twice, or NULL. */
+static enum soothe_status find_twice(const char **twice, const char *const *names, size_t n, struct soothe_error *err) {
+    const char **sorted = soothe__calloc(n + 1, sizeof *sorted);
+    *twice              = NULL;
+    if (!sorted)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu columns", n);
+    memcpy(sorted, names, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, by_name);
+    for (size_t i = 1; i < n && !*twice; i++)
+        if (strcmp(sorted[i - 1], sorted[i]) == 0)
+            *twice = sorted[i];
+    free(sorted);
+    return SOOTHE_OK;
+}
+
 static enum soothe_status read_header(struct soothe__rows *r, struct soothe_error *err) {
-    const char        *fault;
+    const char        *fault, *twice;
     bool               any;
     enum soothe_status status = read_cells(r, &any, &fault, err);
     if (status)
@@ -182,17 +201,18 @@ static enum soothe_status read_header(struct soothe__rows *r, struct soothe_erro
     const struct cells empty = {0};
     r->header                = r->row;
     r->row                   = empty;
-    for (size_t i = 0; i < r->header.n; i++)
-        for (size_t k = 0; k < i; k++)
-            if (!strcmp(r->header.bytes + r->header.at[i], r->header.bytes + r->header.at[k]))
-                return soothe__fail(err, SOOTHE_E_FORMAT, "%s names the column \"%s\" twice", r->path,
-                                    r->header.bytes + r->header.at[i]);
+    if (r->header.n > COLUMNS_MAX)
+        return soothe__fail(err, SOOTHE_E_FORMAT, "the first row of %s has %zu columns; %d are read at most", r->path,
+                            r->header.n, COLUMNS_MAX);
     r->names = soothe__calloc(r->header.n + 1, sizeof *r->names);
     if (!r->names)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory reading %s", r->path);
     for (size_t i = 0; i < r->header.n; i++)
         r->names[i] = r->header.bytes + r->header.at[i];
-    return SOOTHE_OK;
+    status = find_twice(&twice, r->names, r->header.n, err);
+    if (!status && twice)
+        status = soothe__fail(err, SOOTHE_E_FORMAT, "%s names the column \"%s\" twice", r->path, twice);
+    return status;
 }
 
 /* ---- JSON lines ------------------------------------------------------------------------------------------- */

@@ -279,5 +279,9 @@ static enum soothe_status score_texts(void *self, const char *const *texts, size
 }
 
 extern const struct soothe__scorer_kind soothe__scorer_classifier;
-const struct soothe__scorer_kind        soothe__scorer_classifier = {
-           .name = "classifier", .takes = takes, .open = open_classifier, .score = score_texts, .close = close_classifier};
+const struct soothe__scorer_kind        soothe__scorer_classifier = {.name  = "classifier",
+                                                                     .local = true,
+                                                                     .takes = takes,
+                                                                     .open  = open_classifier,
+                                                                     .score = score_texts,
+                                                                     .close = close_classifier};

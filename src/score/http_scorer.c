@@ -3,10 +3,12 @@
  *   POST {"input": ["…", …]}, perhaps with "model"  ->  {"results": [{"category_scores": {…}, "flagged": …}, …]}
  * A text's score is the highest of the chosen categories' scores, by default of all of them. An answer that has only
  * "flagged" gives 1 or 0: a judgement, but no degree.
- *   http://HOST:PORT/PATH#model=NAME&categories=a,b&batch=N&timeout=SECONDS&tries=N&wait_ms=N
- * The key for the header Authorization is read from SOOTHE_SCORER_KEY and never shown. What goes wrong with a batch
+ *   http://HOST:PORT/PATH#model=NAME&categories=a,b&batch=N&timeout=SECONDS&tries=N&wait_ms=N&key=VARIABLE
+ * The key for the header Authorization is read from the environment, from SOOTHE_SCORER_KEY unless another variable is
+ * named, and never shown; it goes over https://, or to this machine. What goes wrong with a batch
  * after its retries leaves its texts without a score, with the reason; an endpoint that cannot be reached at all from
  * the first batch on, or that refuses the key, is an error: nothing would be judged. */
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <jansson.h>
 #include <math.h>
@@ -29,6 +31,8 @@ struct endpoint {
     CURL              *curl;
     struct curl_slist *headers;
     char              *url, *model, *categories; /* model and categories may be NULL */
+    char              *key_name;                 /* of the variable; NULL: SOOTHE_SCORER_KEY, "": send none */
+    char              *key;                      /* NULL: none is sent */
     int64_t            batch, timeout_s, tries, wait_ms;
     bool               answered; /* some batch had a good answer                          */
     bool               down;     /* the last batch failed after its retries: now one try each */
@@ -47,16 +51,33 @@ static bool takes(const char *spec, const char *general_type) {
     return strncasecmp(spec, "http://", 7) == 0 || strncasecmp(spec, "https://", 8) == 0;
 }
 
-/* https://user:secret@host/ */
-static bool has_credentials(const char *url) {
+/* https://user:secret@host/ and https://host/?api_key=secret. Of the path no one can tell. */
+static bool may_have_credentials(const char *url) {
     const char *host = strstr(url, "//") + 2;
-    return memchr(host, '@', strcspn(host, "/?#")) != NULL;
+    return memchr(host, '@', strcspn(host, "/?#")) || memchr(host, '?', strcspn(host, "#"));
+}
+
+/* Is the host this machine? The address is taken apart by whoever will send to it. */
+static bool is_loopback(const char *address) {
+    CURLU         *url  = curl_url();
+    char          *host = NULL;
+    struct in_addr ip;
+    const bool     known = url && curl_url_set(url, CURLUPART_URL, address, 0) == CURLUE_OK &&
+                       curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK && host;
+    const bool is = known && (strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+                              (inet_pton(AF_INET, host, &ip) == 1 && ntohl(ip.s_addr) >> 24 == 127));
+    curl_free(host);
+    curl_url_cleanup(url);
+    return is;
 }
 
 static enum soothe_status take_option(struct endpoint *e, const char *name, const char *value,
                                       struct soothe_error *err) {
-    char **text = strcmp(name, "model") == 0 ? &e->model : strcmp(name, "categories") == 0 ? &e->categories : NULL;
-    if (text && value[0]) {
+    char **text = strcmp(name, "model") == 0        ? &e->model
+                  : strcmp(name, "categories") == 0 ? &e->categories
+                  : strcmp(name, "key") == 0        ? &e->key_name
+                                                    : NULL;
+    if (text && (value[0] || text == &e->key_name)) {
         free(*text);
         *text = soothe__strdup(value);
         return *text ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening a scorer");
@@ -69,10 +90,11 @@ static enum soothe_status take_option(struct endpoint *e, const char *name, cons
         return SOOTHE_OK;
     if (strcmp(name, "wait_ms") == 0 && soothe__parse_int64(&e->wait_ms, value, 0, WAIT_MAX_MS))
         return SOOTHE_OK;
-    return soothe__fail(err, SOOTHE_E_ARGUMENT,
-                        "behind the address there may be #model=NAME, categories=NAME,NAME, batch=1…2048, "
-                        "timeout=1…3600 (seconds), tries=1…10 and wait_ms=0…30000, joined by &; not \"%s=%s\"",
-                        name, value);
+    return soothe__fail(
+        err, SOOTHE_E_ARGUMENT,
+        "behind the address there may be #model=NAME, categories=NAME,NAME, batch=1…2048, "
+        "timeout=1…3600 (seconds), tries=1…10, wait_ms=0…30000 and key=VARIABLE, joined by &; not \"%s=%s\"",
+        name, value);
 }
 
 static enum soothe_status take_options(struct endpoint *e, char *options, struct soothe_error *err) {
@@ -87,6 +109,24 @@ static enum soothe_status take_options(struct endpoint *e, char *options, struct
     return status;
 }
 
+/* A key that crosses the net in the clear, or goes to a host that it is not for, is lost. */
+static enum soothe_status take_key(struct endpoint *e, struct soothe_error *err) {
+    const char *name = e->key_name ? e->key_name : "SOOTHE_SCORER_KEY";
+    const char *key  = name[0] ? getenv(name) : NULL;
+    if (e->key_name && name[0] && (!key || !key[0]))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "the scorer's key is to be in %s, which is not set", name);
+    if (!key || !key[0])
+        return SOOTHE_OK;
+    if (key[strcspn(key, "\r\n")])
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "%s holds more than one line: no key does", name);
+    if (strncasecmp(e->url, "https://", 8) != 0 && !is_loopback(e->url))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "the key in %s would go unencrypted to %s: take https://, or add key= to send none", name,
+                            e->url);
+    e->key = soothe__strdup(key);
+    return e->key ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening a scorer");
+}
+
 static void close_endpoint(void *self) {
     struct endpoint *e = self;
     if (e->curl)
@@ -95,6 +135,8 @@ static void close_endpoint(void *self) {
     free(e->url);
     free(e->model);
     free(e->categories);
+    free(e->key_name);
+    free(e->key);
     free(e);
 }
 
@@ -125,17 +167,20 @@ static size_t receive(char *data, size_t size, size_t n, void *user) {
     return n;
 }
 
-static bool prepare(struct endpoint *e, const char *key) {
+static bool prepare(struct endpoint *e) {
     e->curl = curl_easy_init();
     if (!e->curl || !add_header(e, "Content-Type: application/json") || !add_header(e, "Accept: application/json"))
         return false;
-    if (key && key[0]) {
-        char      *line = soothe__format("Authorization: Bearer %s", key);
+    if (e->key) {
+        char      *line = soothe__format("Authorization: Bearer %s", e->key);
         const bool ok   = line && add_header(e, line);
         free(line);
         if (!ok)
             return false;
     }
+    if (is_loopback(e->url) &&
+        curl_easy_setopt(e->curl, CURLOPT_PROXY, "") != CURLE_OK) /* nor by way of another host */
+        return false;
     return SET_PROTOCOLS(e->curl) == CURLE_OK && curl_easy_setopt(e->curl, CURLOPT_URL, e->url) == CURLE_OK &&
            curl_easy_setopt(e->curl, CURLOPT_USERAGENT, "soothe/" SOOTHE_VERSION) == CURLE_OK &&
            curl_easy_setopt(e->curl, CURLOPT_HTTPHEADER, e->headers) == CURLE_OK &&
@@ -174,19 +219,18 @@ static enum soothe_status open_endpoint(void **self, char identity[65], const ch
     }
     if (!e || !e->url)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening a scorer");
-    if (!status && has_credentials(e->url))
-        status =
-            soothe__fail(err, SOOTHE_E_ARGUMENT,
-                         "the address of a scorer stands in reports: put the key into SOOTHE_SCORER_KEY, not there");
+    if (!status && may_have_credentials(e->url))
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT,
+                              "the address of a scorer stands in reports, so it may hold no user@ and no ?query: a key "
+                              "goes into SOOTHE_SCORER_KEY, options behind #");
     char *mark = status ? NULL : strchr(e->url, '#');
     if (mark) {
         *mark  = '\0';
         status = take_options(e, mark + 1, err);
     }
-    const char *key = getenv("SOOTHE_SCORER_KEY");
-    if (!status && key && key[strcspn(key, "\r\n")])
-        status = soothe__fail(err, SOOTHE_E_ARGUMENT, "SOOTHE_SCORER_KEY holds more than one line: no key does");
-    if (!status && (!prepare(e, key) || !identify(identity, e)))
+    if (!status)
+        status = take_key(e, err);
+    if (!status && (!prepare(e) || !identify(identity, e)))
         status = soothe__fail(err, SOOTHE_E_NETWORK, "cannot prepare requests to %s", e->url);
     if (status && e)
         close_endpoint(e);
@@ -232,12 +276,11 @@ static struct soothe__score read_result(const json_t *result, const char *catego
 }
 
 /* What the endpoint itself says is wrong, cut; never our request, which holds the texts. */
-static void say_why(char out[96], long code, const char *body) {
+static void say_why(char out[96], const char *key, long code, const char *body) {
     json_t     *object  = json_loads(body ? body : "", 0, NULL);
     json_t     *error   = json_object_get(object, "error");
     const char *message = json_string_value(json_is_object(error) ? json_object_get(error, "message") : error);
-    const char *key     = getenv("SOOTHE_SCORER_KEY");
-    if (message && key && key[0] && strstr(message, key))
+    if (message && key && strstr(message, key))
         message = "(its message repeats the key)";
     snprintf(
         out, 96, "%s",
@@ -312,7 +355,7 @@ static struct outcome exchange(struct endpoint *e, const char *body, struct answ
                         result == CURLE_COULDNT_RESOLVE_PROXY;
         o.code = 0;
     } else if (o.code != 200) {
-        say_why(o.why, o.code, a->data);
+        say_why(o.why, e->key, o.code, a->data);
         o.again = o.code == 408 || o.code == 429 || o.code >= 500;
     }
     return o;

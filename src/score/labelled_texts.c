@@ -85,6 +85,8 @@ static enum soothe_status add_row(struct soothe__labelled_texts *t, struct sooth
         return soothe__rows_reject(rows, err, "no field \"%s\"", text_field);
     if (!label)
         return soothe__rows_reject(rows, err, "no field \"%s\"", label_field);
+    if (!*label) /* nobody said anything: among the positive ones it would seem to be a 0 */
+        return soothe__rows_reject(rows, err, "\"%s\" is empty", label_field);
     if (f->positive)
         value = is_among(f->positive, label) ? 1 : 0;
     else if (!soothe__parse_double(&value, label, 0, 1))

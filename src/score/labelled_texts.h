@@ -28,9 +28,9 @@ struct soothe__labelled_texts {
     size_t                        n_files;
 };
 
-/* Adds a file's rows to t (zeroed before the first). Bad: those of soothe__rows_next, no text, no label, a label
- * that is no number from 0 to 1. A row without a source has the file's name for it, without folder and ends.
- * errors  those of soothe__rows_open and soothe__rows_next; SOOTHE_E_MEMORY */
+/* Adds a file's rows to t (zeroed before the first). Bad: those of soothe__rows_next, no text, no label or an empty
+ * one, a label that is no number from 0 to 1. A row without a source has the file's name for it, without folder and
+ * ends. errors  those of soothe__rows_open and soothe__rows_next; SOOTHE_E_MEMORY */
 enum soothe_status soothe__labelled_read(struct soothe__labelled_texts *t, const char *path,
                                          const struct soothe__labelled_fields *fields, struct soothe_error *err);
 void               soothe__labelled_free(struct soothe__labelled_texts *t); /* also of a zeroed one */

@@ -42,4 +42,4 @@ static void close_lexicon(void *self) {
 
 extern const struct soothe__scorer_kind soothe__scorer_lexicon;
 const struct soothe__scorer_kind        soothe__scorer_lexicon = {
-           .name = "lexicon", .takes = takes, .open = open_lexicon, .score = score, .close = close_lexicon};
+           .name = "lexicon", .local = true, .takes = takes, .open = open_lexicon, .score = score, .close = close_lexicon};

@@ -104,4 +104,4 @@ const struct soothe__ngram_scorer *soothe__ngram_of(const void *scorer_self) {
 }
 
 const struct soothe__scorer_kind soothe__scorer_ngram = {
-    .name = "ngram", .takes = takes, .open = open_scorer, .score = score_texts, .close = close_scorer};
+    .name = "ngram", .local = true, .takes = takes, .open = open_scorer, .score = score_texts, .close = close_scorer};

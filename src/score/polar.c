@@ -31,34 +31,26 @@ enum soothe_status soothe__polar_add_source(struct soothe__polar *p, const char 
     return SOOTHE_OK;
 }
 
-/* A combination of combinations could be without end. */
-static enum soothe_status refuse_polar(const char *spec, struct soothe_error *err) {
-    struct soothe__gguf g;
-    const size_t        n = strlen(spec);
-    if (n < 5 || strcmp(spec + n - 5, ".gguf") != 0 || strchr(spec, ':'))
-        return SOOTHE_OK;
-    enum soothe_status status = soothe__gguf_open(&g, spec, err);
+/* The kind that would take the SPEC decides, whatever its spelling. A combination of combinations could be without end.
+ */
+static enum soothe_status check_kind(const char *spec, bool from_file, struct soothe_error *err) {
+    const struct soothe__scorer_kind *kind;
+    const char                       *allowed = getenv("SOOTHE_ALLOW_COMMANDS");
+    enum soothe_status                status  = soothe__scorer_find(&kind, spec, err);
     if (status)
         return status;
-    const char *type = soothe__gguf_find_string(&g, "general.type");
-    if (type && strcmp(type, "soothe-polar") == 0)
-        status = soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s is itself a combination; combine its scorers", spec);
-    soothe__gguf_close(&g);
-    return status;
-}
-
-static bool reaches_out(const char *spec) {
-    return strncmp(spec, "command:", 8) == 0 || strncmp(spec, "http://", 7) == 0 || strncmp(spec, "https://", 8) == 0;
+    if (strcmp(kind->name, "polar") == 0)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s is itself a combination; combine its scorers", spec);
+    if (from_file && !kind->local && !(allowed && strcmp(allowed, "1") == 0))
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                            "the combination would run \"%.200s\": if you trust its file, set SOOTHE_ALLOW_COMMANDS=1",
+                            spec);
+    return SOOTHE_OK;
 }
 
 static enum soothe_status open_source(struct soothe__polar_source *s, const struct soothe__scorer_options *options,
                                       bool from_file, struct soothe_error *err) {
-    const char *allowed = getenv("SOOTHE_ALLOW_COMMANDS");
-    if (from_file && reaches_out(s->spec) && !(allowed && strcmp(allowed, "1") == 0))
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
-                            "the combination would run \"%.200s\": if you trust its file, set SOOTHE_ALLOW_COMMANDS=1",
-                            s->spec);
-    enum soothe_status status = refuse_polar(s->spec, err);
+    enum soothe_status status = check_kind(s->spec, from_file, err);
     if (!status)
         status = soothe__scorer_open(&s->scorer, s->spec, options, err);
     if (status)
@@ -73,11 +65,40 @@ static enum soothe_status open_source(struct soothe__polar_source *s, const stru
     return SOOTHE_OK;
 }
 
+/* Hidden states of another model mean something else, also where they are as wide. */
+static enum soothe_status check_model(struct soothe__polar *p, const char *model_path, struct soothe_error *err) {
+    struct soothe__gguf g;
+    char                hex[65], bytes[65];
+    enum soothe_status  status = soothe__gguf_open(&g, model_path, err);
+    if (status)
+        return status;
+    status = soothe__model_fingerprint(hex, &g, err);
+    soothe__gguf_close(&g);
+    if (!status && p->target[0] && strcmp(p->target, hex) != 0)
+        status = soothe__fail(err, SOOTHE_E_MISMATCH,
+                              "the combination reads states of another model (fingerprint %.12s…) than %s (%.12s…)",
+                              p->target, model_path, hex);
+    if (!status)
+        status = soothe__sha256_file(bytes, model_path, err);
+    if (status)
+        return status;
+    memcpy(p->target, hex, 65);
+    if (p->identity[0]) { /* quantised files of one model score a little differently */
+        struct soothe__sha256 *h = soothe__sha256_new();
+        soothe__sha256_add(h, p->identity, 64);
+        soothe__sha256_add(h, bytes, 64);
+        soothe__sha256_finish(h, p->identity);
+    }
+    return SOOTHE_OK;
+}
+
 static enum soothe_status open_reader(struct soothe__polar *p, const struct soothe__scorer_options *options,
                                       struct soothe_error *err) {
     if (!options || !options->model_path)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the combination reads hidden states: say of which model, by -m");
-    enum soothe_status status = soothe__target_load(&p->model, options->model_path, 0, err);
+    enum soothe_status status = check_model(p, options->model_path, err);
+    if (!status)
+        status = soothe__target_load(&p->model, options->model_path, 0, err);
     if (status)
         return status;
     const int32_t d = llama_model_n_embd(p->model);
@@ -122,10 +143,11 @@ static signed char vote_of(const struct soothe__polar_source *s, double score) {
     return score <= (double)s->lo ? 0 : score >= (double)s->hi ? 1 : SOOTHE__ABSTAIN;
 }
 
-/* The score as a logit between -6 and 6, and whether there is one. */
+/* The score as a logit between -6 and 6, and whether there is one. A missing one is no 0: that is a logit like any
+ * other, and one far from what clean texts have. */
 static void set_features(float *x, double score) {
-    const double p = isnan(score) ? 0.5 : fmin(fmax(score, 0.0025), 0.9975);
-    x[0]           = (float)log(p / (1 - p));
+    const double p = fmin(fmax(score, 0.0025), 0.9975);
+    x[0]           = isnan(score) ? NAN : (float)log(p / (1 - p));
     x[1]           = isnan(score) ? 1.0F : 0.0F;
 }
 
@@ -145,7 +167,7 @@ static enum soothe_status take_state(void *user, size_t i, const float *const *s
     return SOOTHE_OK;
 }
 
-/* The mean state of every text that has tokens; the others keep zeros. */
+/* The mean state of every text that has tokens; the others are left alone. */
 static enum soothe_status read_states(struct soothe__polar *p, const char *const *texts, size_t n, float *features,
                                       struct soothe_error *err) {
     const struct llama_vocab  *vocab  = llama_model_get_vocab(p->model);
@@ -217,6 +239,9 @@ enum soothe_status soothe__polar_ask(struct soothe__polar *p, const char *const 
             votes[i * m + j] = vote_of(&p->sources[j], scores[i * m + j]);
             set_features(features + i * n_features + FEATURES_A_SOURCE * j, scores[i * m + j]);
         }
+    for (size_t i = 0; i < n && !status; i++)
+        for (size_t k = m * FEATURES_A_SOURCE; k < n_features; k++)
+            features[i * n_features + k] = NAN; /* until there is a state */
     if (!status && p->layer != SOOTHE__POLAR_NO_LAYER)
         status = read_states(p, texts, n, features, err);
     return status;
@@ -284,7 +309,7 @@ static enum soothe_status open_polar(void **self, char identity[65], const char 
         close_polar(p);
         return status;
     }
-    memcpy(identity, p->identity, 65); /* the file holds its scorers' identities */
+    memcpy(identity, p->identity, 65); /* the file holds its scorers' identities, and the model is in it */
     *self = p;
     return SOOTHE_OK;
 }
@@ -304,4 +329,4 @@ static enum soothe_status score(void *self, const char *const *texts, size_t n, 
 
 extern const struct soothe__scorer_kind soothe__scorer_polar;
 const struct soothe__scorer_kind        soothe__scorer_polar = {
-           .name = "polar", .takes = takes, .open = open_polar, .score = score, .close = close_polar};
+           .name = "polar", .local = true, .takes = takes, .open = open_polar, .score = score, .close = close_polar};

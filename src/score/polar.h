@@ -32,7 +32,8 @@ enum { SOOTHE__ABSTAIN = -1 };
  * votes  (m) 0, 1 or SOOTHE__ABSTAIN; all abstain: 0 and 0 */
 double soothe__polar_loss(enum soothe__scalarisation s, double z, const signed char *votes, size_t m, double *dz);
 
-/* h: logistic regression, or one hidden layer of tanh units; features are standardised first. */
+/* h: logistic regression, or one hidden layer of tanh units; features are standardised first. One that is missing (NaN)
+ * takes its mean. */
 struct soothe__harmoniser {
     int32_t n_features, n_hidden; /* n_hidden 0: logistic regression */
     float  *mean, *scale;         /* (n_features); scale 0: the feature never varied */
@@ -82,8 +83,9 @@ struct soothe__polar {
     int32_t                      d;     /* of that state, else 0 */
     enum soothe__scalarisation   scalarisation;
     struct soothe__harmoniser    harmoniser;
-    char                         identity[65]; /* SHA-256 of the file */
-    struct llama_model          *model;        /* with a layer: the model that it reads */
+    char                target[65];   /* with a layer: soothe__model_fingerprint of the model; "": not known yet */
+    char                identity[65]; /* SHA-256 of the file, or of that and the open model's */
+    struct llama_model *model;        /* with a layer: the model that it reads */
     struct soothe__layer_reader *reader;
 };
 
@@ -97,15 +99,16 @@ struct soothe__polar_result {
 enum soothe_status soothe__polar_add_source(struct soothe__polar *p, const char *spec, float lo, float hi,
                                             struct soothe_error *err);
 /* Opens the scorers; where an identity is known it is compared.
+ * With a layer the model is opened and compared, too.
  * from_file  true: sources that run commands or call endpoints are refused, unless the environment says
  *            SOOTHE_ALLOW_COMMANDS=1, since the file may be a stranger's
- * errors     SOOTHE_E_MISMATCH another scorer than at the fit; those of soothe__scorer_open */
+ * errors     SOOTHE_E_MISMATCH another scorer or model than at the fit; those of soothe__scorer_open */
 enum soothe_status soothe__polar_open_sources(struct soothe__polar *p, const struct soothe__scorer_options *options,
                                               bool from_file, struct soothe_error *err);
 /* Scores, votes and features of n texts. A source that fails has no score for any of them, which is told in whys.
  * scores    (n, n_sources) NaN: none
  * votes     (n, n_sources)
- * features  (n, n_features)
+ * features  (n, n_features) NaN: missing
  * whys      (n_sources) the first reason for a missing score, "" where there is none; may be NULL */
 enum soothe_status soothe__polar_ask(struct soothe__polar *p, const char *const *texts, size_t n, double *scores,
                                      signed char *votes, float *features, char (*whys)[96], struct soothe_error *err);

@@ -11,8 +11,9 @@
 #define KEY_LO "soothe.polar.clean_below"        /* array of f32: votes clean at or below               */
 #define KEY_HI "soothe.polar.toxic_above"        /* array of f32: votes toxic at or above               */
 #define KEY_SCALAR "soothe.polar.scalarisation"
-#define KEY_LAYER "soothe.polar.layer" /* "none", or whose mean state is part of the features */
-#define KEY_D "soothe.polar.d"         /* of that state; 0 without                            */
+#define KEY_LAYER "soothe.polar.layer"         /* "none", or whose mean state is part of the features */
+#define KEY_D "soothe.polar.d"                 /* of that state; 0 without                            */
+#define KEY_TARGET "soothe.target.fingerprint" /* with a layer: of the model whose state it is  */
 #define KEY_HIDDEN "soothe.polar.hidden"
 #define TENSOR_MEAN "soothe.polar.mean"     /* ne = {n_features}                         */
 #define TENSOR_SCALE "soothe.polar.scale"   /* ne = {n_features}                         */
@@ -20,7 +21,7 @@
 #define TENSOR_OUT "soothe.polar.out"       /* ne = {n_hidden or n_features, + 1}        */
 enum { D_MAX = 1 << 20, HIDDEN_MAX = 1 << 14 };
 
-static const struct soothe__gguf_kind KIND = {"soothe-polar", 1, "combination", "combines no scorers",
+static const struct soothe__gguf_kind KIND = {"soothe-polar", 2, "combination", "combines no scorers",
                                               "soothe polar fit"};
 
 /* ---- reading ----------------------------------------------------------------------------------------------- */
@@ -67,6 +68,7 @@ static enum soothe_status read_shape(struct soothe__polar *p, const struct sooth
                                      struct soothe_error *err) {
     uint32_t                 d      = 0;
     const enum soothe_status status = soothe__gguf_check_kind(g, &KIND, err);
+    const char              *target = soothe__gguf_find_string(g, KEY_TARGET);
     const char              *layer  = soothe__gguf_find_string(g, KEY_LAYER);
     if (status)
         return status;
@@ -76,6 +78,10 @@ static enum soothe_status read_shape(struct soothe__polar *p, const struct sooth
         !soothe__gguf_find_u32(g, KEY_HIDDEN, n_hidden) || *n_hidden > HIDDEN_MAX ||
         !soothe__scalarisation_parse(&p->scalarisation, soothe__gguf_find_string(g, KEY_SCALAR)))
         return damaged(g, "layer, width, hidden units or scalarisation are no such", err);
+    if (d > 0 && (!target || strlen(target) != 64))
+        return damaged(g, "it does not say which model's states it reads", err);
+    if (d > 0)
+        memcpy(p->target, target, 65);
     p->d = (int32_t)d;
     return SOOTHE_OK;
 }
@@ -158,6 +164,8 @@ enum soothe_status soothe__polar_write(const struct soothe__polar *p, const char
     soothe__gguf_set_kind(plan.meta, &KIND, "combined toxicity risk");
     gguf_set_val_str(plan.meta, KEY_LAYER, layer);
     gguf_set_val_u32(plan.meta, KEY_D, p->layer == SOOTHE__POLAR_NO_LAYER ? 0 : (uint32_t)p->d);
+    if (p->layer != SOOTHE__POLAR_NO_LAYER)
+        gguf_set_val_str(plan.meta, KEY_TARGET, p->target);
     gguf_set_val_u32(plan.meta, KEY_HIDDEN, (uint32_t)p->harmoniser.n_hidden);
     gguf_set_val_str(plan.meta, KEY_SCALAR, soothe__scalarisation_name(p->scalarisation));
     set_sources(plan.meta, p);

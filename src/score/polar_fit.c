@@ -95,7 +95,7 @@ void soothe__harmoniser_free(struct soothe__harmoniser *h) {
 }
 
 static double standardised(const struct soothe__harmoniser *h, const float *x, int32_t i) {
-    return ((double)x[i] - (double)h->mean[i]) * (double)h->scale[i];
+    return isnan(x[i]) ? 0 : ((double)x[i] - (double)h->mean[i]) * (double)h->scale[i];
 }
 
 /* tanh of one hidden unit. */
@@ -190,14 +190,21 @@ static void shuffle(size_t *examples, size_t n, struct soothe__rng *rng) {
     }
 }
 
+/* Mean and deviation of every feature, over the examples that have it. */
 static void standardise(struct soothe__harmoniser *h, const float *x, const size_t *examples, size_t n) {
     const size_t d = (size_t)h->n_features;
     for (size_t j = 0; j < d; j++) {
         double mean = 0, square = 0;
+        size_t n_here = 0;
+        for (size_t i = 0; i < n; i++) {
+            const double v = (double)x[examples[i] * d + j];
+            n_here += isnan(v) ? 0 : 1;
+            mean += isnan(v) ? 0 : v;
+        }
+        mean /= n_here ? (double)n_here : 1;
         for (size_t i = 0; i < n; i++)
-            mean += (double)x[examples[i] * d + j] / (double)n;
-        for (size_t i = 0; i < n; i++)
-            square += pow((double)x[examples[i] * d + j] - mean, 2) / (double)n;
+            if (!isnan(x[examples[i] * d + j]))
+                square += pow((double)x[examples[i] * d + j] - mean, 2) / (double)n_here;
         h->mean[j]  = (float)mean;
         h->scale[j] = square > 1e-12 ? (float)(1 / sqrt(square)) : 0;
     }

@@ -143,4 +143,4 @@ static enum soothe_status score(void *self, const char *const *texts, size_t n, 
 
 extern const struct soothe__scorer_kind soothe__scorer_probe;
 const struct soothe__scorer_kind        soothe__scorer_probe = {
-           .name = "probe", .takes = takes, .open = open_probe, .score = score, .close = close_probe};
+           .name = "probe", .local = true, .takes = takes, .open = open_probe, .score = score, .close = close_probe};

@@ -15,13 +15,9 @@ extern const struct soothe__scorer_kind soothe__scorer_ngram;
 
 /* In the order of asking; a new kind is one line here. */
 static const struct soothe__scorer_kind *const KINDS[] = {
-    &soothe__scorer_ngram,
-    &soothe__scorer_lexicon,
-    &soothe__scorer_command,
-    &soothe__scorer_probe,
-    &soothe__scorer_polar,
-    &soothe__scorer_http,
-    &soothe__scorer_classifier, /* any GGUF file that is none of ours: the last of those that take one */
+    &soothe__scorer_ngram, &soothe__scorer_lexicon, &soothe__scorer_command,    &soothe__scorer_probe,
+    &soothe__scorer_polar, &soothe__scorer_http,    &soothe__scorer_classifier, /* any GGUF file that is none of ours:
+                                                                                   the last of those that take one */
 };
 enum { N_KINDS = sizeof KINDS / sizeof *KINDS };
 
@@ -66,8 +62,8 @@ static enum soothe_status type_of_file(char **type, const char *spec, struct soo
     return *type ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening scorer %s", spec);
 }
 
-static enum soothe_status find_kind(const struct soothe__scorer_kind **kind, const char *spec,
-                                    struct soothe_error *err) {
+enum soothe_status soothe__scorer_find(const struct soothe__scorer_kind **kind, const char *spec,
+                                       struct soothe_error *err) {
     char              *type;
     enum soothe_status status = type_of_file(&type, spec, err);
     *kind                     = NULL;
@@ -98,7 +94,7 @@ enum soothe_status soothe__scorer_open(struct soothe__scorer **out, const char *
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory opening scorer %s", spec);
     }
     s->spec                   = copy;
-    enum soothe_status status = find_kind(&s->kind, spec, err);
+    enum soothe_status status = soothe__scorer_find(&s->kind, spec, err);
     if (!status)
         status = s->kind->open(&s->self, s->identity, spec, options ? options : &DEFAULTS, err);
     if (status)

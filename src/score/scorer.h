@@ -31,6 +31,7 @@ struct soothe__scorer;
 /* What a kind of scorer provides. */
 struct soothe__scorer_kind {
     const char *name; /* "ngram", "lexicon", "command", … */
+    bool local;       /* only reads files and computes: what a stranger's file may ask for. false: not known to be so */
     /* Whether spec names this kind; general_type is that of the GGUF file spec names, else NULL. */
     bool (*takes)(const char *spec, const char *general_type);
     /* *self: the kind's own state; identity: 64 hexadecimal digits that change whenever a score might. */
@@ -42,6 +43,9 @@ struct soothe__scorer_kind {
     void (*close)(void *self);
 };
 
+/* The kind that soothe__scorer_open would take. errors as there */
+enum soothe_status soothe__scorer_find(const struct soothe__scorer_kind **kind, const char *spec,
+                                       struct soothe_error *err);
 /* options  NULL: defaults
  * errors   SOOTHE_E_ARGUMENT no scorer of that name; those of reading its file */
 enum soothe_status soothe__scorer_open(struct soothe__scorer **scorer, const char *spec,

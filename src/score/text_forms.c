@@ -227,8 +227,9 @@ static size_t read_masked(struct reading *r, size_t i) {
     char              pattern[WORD_MAX];
     uint32_t          chars[WORD_MAX];
     size_t            end = i, n_letters = 0, n_stars = 0, n_digits = 0, n = 0;
-    while (end < r->n && (is_alnum(r, end) || is_one_of(r, end, masks) || is_one_of(r, end, "'")))
-        end++;
+    while (end < r->n && end - i <= WORD_MAX &&
+           (is_alnum(r, end) || is_one_of(r, end, masks) || is_one_of(r, end, "'")))
+        end++; /* no further: this is asked at every word of a run */
     while (end > i && (is_one_of(r, end - 1, "!'") || (is_one_of(r, end - 1, "-") && !is_one_of(r, end - 2, "-"))))
         end--;
     if (!r->list || end < i + 3 || end - i > WORD_MAX)
@@ -266,8 +267,10 @@ static size_t read_mention(struct reading *r, size_t i) {
     return end;
 }
 
-static size_t letters_end(const struct reading *r, size_t i) {
-    while (is_letter(r, i) && r->cells[i].c < 0x80)
+/* Where the letters from i on end, or i + max + 1 where there are more than max. */
+static size_t letters_end(const struct reading *r, size_t i, size_t max) {
+    const size_t last = i + max;
+    while (i <= last && is_letter(r, i) && r->cells[i].c < 0x80)
         i++;
     return i;
 }
@@ -289,10 +292,10 @@ static bool is_little_word(const struct reading *r, size_t i, size_t end) {
 /* "stu pid": two short pieces that make a listed word, and are not two little words of the language. */
 static size_t read_split(struct reading *r, size_t i) {
     char         word[16];
-    const size_t middle = letters_end(r, i);
+    const size_t middle = letters_end(r, i, 4);
     if (!r->list || middle == i || middle - i > 4 || middle + 1 >= r->n || r->cells[middle].c != ' ')
         return 0;
-    const size_t end = letters_end(r, middle + 1), n = end - i - 1;
+    const size_t end = letters_end(r, middle + 1, 5), n = end - i - 1;
     if (end == middle + 1 || end - middle > 6 || is_alnum(r, end) || n < 4)
         return 0;
     for (size_t k = 0; k < n; k++)

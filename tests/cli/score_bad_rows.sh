@@ -16,3 +16,7 @@ try --json --skip-bad rows.jsonl
 try test --data rows.jsonl
 try test --data rows.jsonl --skip-bad
 try train --data rows.jsonl -o o.gguf
+# A row that nobody labelled is no clean one.
+printf 'text,label\nhave a nice day,neither\nyou idiot,rude\nwhatever,\n' >labels.csv
+"$SOOTHE" score test --scorer lexicon --positive rude --data labels.csv 2>&1 >/dev/null | head -n 1
+"$SOOTHE" score test --scorer lexicon --positive rude --skip-bad --data labels.csv --json 2>/dev/null | grep -m 1 '"n"'

@@ -19,3 +19,12 @@ read -r e <&4
 echo "${e%%\"toxicity*}"
 read -r f <&4 || echo "end"
 wait
+# More white space than the room for a text, and a text past the words at which all of it is scored each time.
+{ head -c 3000000 /dev/zero | tr '\0' ' '; echo 'hello my'; } | "$SOOTHE" score --stream --json >events
+echo "${PIPESTATUS[1]}" # an overrun is found when the text is freed
+sed 's/"toxicity.*//' events
+for i in $(seq 70); do echo 'have a nice day'; done | tr '\n' ' ' >long.txt
+"$SOOTHE" score --stream --json <long.txt >events
+"$SOOTHE" score --json long.txt 2>/dev/null | sed 's/{"toxicity"/"text"/; s/}//' >whole
+wc -l <events
+tail -n 1 events | grep -c -F -f whole
