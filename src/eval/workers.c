@@ -65,6 +65,7 @@ static void note_failure(struct soothe__eval_work *w, enum soothe_status status,
 
 /* ---- results, in order ------------------------------------------------------------------------------------- */
 
+/* Under the lock, or after all workers have ended. */
 static enum soothe_status write_result(struct soothe__eval_work *w, size_t i, struct soothe_error *err) {
     struct soothe__eval_result    *r      = &w->results[i];
     const struct soothe__eval_unit u      = unit_at(w, i);
@@ -72,13 +73,9 @@ static enum soothe_status write_result(struct soothe__eval_work *w, size_t i, st
     free(r->lines);
     free(r->timing);
     *r = (struct soothe__eval_result){.lines = NULL};
-    return status;
-}
-
-static enum soothe_status write_ahead(struct soothe__eval_work *w, size_t i, struct soothe_error *err) {
     w->n_ahead--;
     pthread_cond_broadcast(&w->written);
-    return write_result(w, i, err);
+    return status;
 }
 
 enum soothe_status soothe__eval_hand_in(struct soothe__eval_work *w, const struct soothe__eval_unit *unit,
@@ -90,7 +87,7 @@ enum soothe_status soothe__eval_hand_in(struct soothe__eval_work *w, const struc
     for (; !status && w->i_write < n; w->i_write++) {
         const struct soothe__eval_unit u = unit_at(w, w->i_write);
         if (w->results[w->i_write].lines)
-            status = write_ahead(w, w->i_write, err);
+            status = write_result(w, w->i_write, err);
         else if (is_ours(w, &u) && !soothe__eval_store_has(&w->store, &u))
             break; /* still at work */
     }
