@@ -161,6 +161,10 @@ float              soothe_session_strength(const struct soothe_session *s, llama
  * state   after an error neither cache holds the batch: it may be tried again, smaller.         */
 enum soothe_status soothe_decode(struct soothe_session *s, struct llama_batch batch, struct soothe_error *err);
 
+/* Logits (V) of the i-th token of the last batch, or of the last one with i = -1, as llama_get_logits_ith; NULL where
+ * none were asked for. With a calibrator alone llama_get_logits_ith itself will do.              */
+float *soothe_get_logits_ith(struct soothe_session *s, int32_t i);
+
 /* As llama_memory_seq_*, for both caches at once. */
 bool soothe_seq_rm(struct soothe_session *s, llama_seq_id seq_id, llama_pos p0, llama_pos p1);
 void soothe_seq_cp(struct soothe_session *s, llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1);

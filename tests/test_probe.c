@@ -14,7 +14,7 @@
 #include "base/statistics.h"
 #include "engine/target_model.h"
 #include "engine/text_tokens.h"
-#include "fusion/fusion.h"
+#include "fusion/stage.h"
 #include "generate/generate.h"
 #include "score/platt.h"
 #include "score/probe.h"
@@ -299,8 +299,8 @@ static void check_tap(struct llama_model *model, int32_t layer) {
     must(soothe__layer_reader_read(reader, &texts[1], 1, keep_one, states + 30 * WIDTH, &err), &err);
     if (layer != SOOTHE__LAYER_FINAL)
         snprintf(node, sizeof node, "l_out-%d", layer);
-    must(soothe__session_tap(tapped, node, &err), &err);
-    assert_null(soothe__session_tapped(tapped, 0));
+    must(soothe__session_tap(tapped, SOOTHE__LISTENER_CALLER, node, &err), &err);
+    assert_null(soothe__session_tapped(tapped, SOOTHE__LISTENER_CALLER, 0));
     must(soothe_decode(plain, batch, &err), &err);
     must(soothe_decode(tapped, batch, &err), &err);
     for (int i = 0; i < 40; i++) {
@@ -308,12 +308,12 @@ static void check_tap(struct llama_model *model, int32_t layer) {
             continue;
         assert_memory_equal(llama_get_logits_ith(soothe_session_context(plain), i),
                             llama_get_logits_ith(soothe_session_context(tapped), i), (size_t)n_vocab * sizeof(float));
-        const float *state = soothe__session_tapped(tapped, row++);
+        const float *state = soothe__session_tapped(tapped, SOOTHE__LISTENER_CALLER, row++);
         assert_non_null(state);
         assert_true(largest_difference(state, states + i * WIDTH, WIDTH) < 1e-3);
     }
     assert_int_equal(row, n_out);
-    assert_null(soothe__session_tapped(tapped, row));
+    assert_null(soothe__session_tapped(tapped, SOOTHE__LISTENER_CALLER, row));
     soothe__layer_reader_free(reader);
     soothe_session_free(plain);
     soothe_session_free(tapped);
@@ -338,9 +338,9 @@ static void test_listening_to_a_node_that_is_not_there_is_an_error_of_the_decode
     must(soothe__target_load(&model, MODEL, 0, &err), &err);
     struct soothe_session *s = open_session(model);
     fill_batch(&batch, &n_out);
-    must(soothe__session_tap(s, "no_such_node", &err), &err);
+    must(soothe__session_tap(s, SOOTHE__LISTENER_CALLER, "no_such_node", &err), &err);
     assert_int_equal(soothe_decode(s, batch, &err), SOOTHE_E_UNSUPPORTED);
-    must(soothe__session_tap(s, NULL, &err), &err);
+    must(soothe__session_tap(s, SOOTHE__LISTENER_CALLER, NULL, &err), &err);
     must(soothe_decode(s, batch, &err), &err);
     soothe_session_free(s);
     llama_model_free(model);
@@ -489,7 +489,7 @@ static void hear(struct llama_model *model, struct heard *h, const struct soothe
     soothe__generate_context(&p.context, model, prompts, 3, &o, 2);
     must(soothe_session_new(&s, model, NULL, &p, &err), &err);
     if (risk)
-        must(soothe__session_tap(s, "l_out-2", &err), &err);
+        must(soothe__session_tap(s, SOOTHE__LISTENER_CALLER, "l_out-2", &err), &err);
     must(soothe__generate(s, prompts, 3, &o, NULL, &err), &err);
     soothe_session_free(s);
 }

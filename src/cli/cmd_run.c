@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/run.h"
 #include "engine/target_model.h"
-#include "fusion/fusion.h"
+#include "fusion/stage.h"
 
 const struct soothe__command soothe__command_run = {
     .name    = "run",
@@ -121,7 +121,7 @@ static enum soothe_status listen(struct job *job, struct soothe_error *err) {
         snprintf(node, sizeof node, "l_out-%d", job->probe->layer);
     job->generate.read      = soothe__run_output_read;
     job->generate.read_user = job->probe;
-    return soothe__session_tap(job->applied.session, node, err);
+    return soothe__session_tap(job->applied.session, SOOTHE__LISTENER_CALLER, node, err);
 }
 
 static enum soothe_status prepare(struct job *job, const struct choice *c, struct soothe_error *err) {

@@ -50,12 +50,12 @@ static enum soothe_status decode(struct pass *p, struct soothe_error *err) {
         return SOOTHE_OK;
     enum soothe_status status = soothe_decode(p->session, p->batch, err);
     for (int32_t i = 0; i < p->n_rows && !status; i++)
-        if (!llama_get_logits_ith(p->ctx, p->rows[i].i_batch))
+        if (!soothe_get_logits_ith(p->session, p->rows[i].i_batch))
             status = soothe__fail(err, SOOTHE_E_ENGINE, "the engine gave no logits for a token of a batch");
     if (!status) {
 #pragma omp parallel for schedule(static) num_threads(p->n_threads)
         for (int32_t i = 0; i < p->n_rows; i++) {
-            const float *z   = llama_get_logits_ith(p->ctx, p->rows[i].i_batch);
+            const float *z   = soothe_get_logits_ith(p->session, p->rows[i].i_batch);
             p->rows[i].log_p = (double)z[p->rows[i].next] - soothe__log_sum_exp(z, p->n_vocab);
         }
     }
@@ -84,7 +84,7 @@ static enum soothe_status run_prompt(struct pass *p, const llama_token *prompt, 
     const int32_t last = p->batch.n_tokens - 1;
     if (!status)
         status = decode(p, err);
-    const float *z = status ? NULL : llama_get_logits_ith(p->ctx, last);
+    const float *z = status ? NULL : soothe_get_logits_ith(p->session, last);
     if (!status && !z)
         status = soothe__fail(err, SOOTHE_E_ENGINE, "the engine gave no logits for a prompt");
     const double normaliser = z ? soothe__log_sum_exp(z, p->n_vocab) : 0; /* of every item */

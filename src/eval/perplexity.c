@@ -97,9 +97,8 @@ static enum soothe_status run_batch(struct measure *m, float strength, struct ta
     if (status)
         return status;
     m->n_tokens_run += (size_t)m->batch.n_tokens;
-    struct llama_context *ctx = soothe_session_context(m->session);
     for (int32_t i = 0; i < m->n_rows; i++) {
-        m->rows[i].z = llama_get_logits_ith(ctx, m->rows[i].i_batch);
+        m->rows[i].z = soothe_get_logits_ith(m->session, m->rows[i].i_batch);
         if (!m->rows[i].z)
             return soothe__fail(err, SOOTHE_E_ENGINE, "the engine gave no logits for token %d of a batch",
                                 m->rows[i].i_batch);

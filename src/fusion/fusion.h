@@ -33,13 +33,4 @@ struct soothe_calibrator {
     FILE                 *memory; /* the file that the engine maps the model from */
 };
 
-/* Listening to one node of the target's graph: from now on every soothe_decode keeps that node's row of each requested
- * output, before fusion. Logits stay as they are, bit for bit.
- * node    "l_out-N", "result_norm", …; NULL: no more
- * state   an architecture without that node is found out by the next soothe_decode (SOOTHE_E_UNSUPPORTED)
- * errors  SOOTHE_E_ARGUMENT a name too long */
-enum soothe_status soothe__session_tap(struct soothe_session *s, const char *node, struct soothe_error *err);
-/* The row (d) of the last decode's i-th requested output, in batch order; NULL if there is none. */
-const float *soothe__session_tapped(const struct soothe_session *s, int32_t i);
-
 #endif /* SOOTHE_FUSION_H */

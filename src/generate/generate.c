@@ -11,7 +11,7 @@
 
 #include "engine/batch.h"
 #include "engine/text_tokens.h"
-#include "fusion/fusion.h"
+#include "fusion/stage.h"
 #include "generate/generate.h"
 #include "generate/shortlist.h"
 
@@ -277,7 +277,7 @@ static enum soothe_status append(struct generator *g, struct slot *s, llama_toke
 
 static enum soothe_status take_token(struct generator *g, struct slot *s, struct soothe_error *err) {
     const int32_t     n_vocab = llama_vocab_n_tokens(g->vocab);
-    const float      *z       = llama_get_logits_ith(g->ctx, s->i_row);
+    const float      *z       = soothe_get_logits_ith(g->session, s->i_row);
     const llama_token token   = z ? soothe__sampler_choose(s->sampler, z, n_vocab, &g->shortlist) : LLAMA_TOKEN_NULL;
     if (token < 0)
         return soothe__fail(err, SOOTHE_E_NUMERIC, "the model's logits are no finite numbers: damaged weights?");
@@ -307,7 +307,7 @@ static enum soothe_status take_token(struct generator *g, struct slot *s, struct
 static enum soothe_status read_state(struct generator *g, struct slot *s, struct soothe_error *err) {
     if (!g->o->read || s->c.n_tokens == 0)
         return SOOTHE_OK;
-    const float *state = soothe__session_tapped(g->session, s->i_row);
+    const float *state = soothe__session_tapped(g->session, SOOTHE__LISTENER_CALLER, s->i_row);
     if (!state)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the session listens to no state that could be read");
     s->tokens[s->c.n_tokens - 1].reading = (float)g->o->read(g->o->read_user, state);

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Fusion as a stage: the calibrator's context beside the target's. Its graph is read at `result_norm` and stopped
+ * there: its head is never computed. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fusion/fusion.h"
+#include "fusion/stage.h"
+
+struct soothe__calibrator_stage {
+    struct soothe_session          *session;
+    const struct soothe_calibrator *cal;
+    struct llama_context           *ctx;      /* NULL without blocks */
+    float                          *strength; /* per sequence */
+    uint32_t                        n_ubatch;
+    int8_t                         *flags; /* (n_batch) which tokens of a piece are output */
+
+    /* of the decode under way */
+    struct soothe__rows h_c;
+    int32_t             n_rows, i_row;
+    const char         *failure; /* what the callback found wrong */
+};
+
+static bool on_node(struct ggml_tensor *t, bool ask, void *user) {
+    struct soothe__calibrator_stage *c = user;
+    if (strcmp(t->name, "result_norm") != 0)
+        return !ask;
+    if (ask)
+        return true;
+    const int64_t n = t->ne[1];
+    if (t->ne[0] != c->h_c.d || t->type != GGML_TYPE_F32 || c->i_row + n > c->n_rows) {
+        c->failure = "the calibrator's final state has an unexpected shape";
+        return false;
+    }
+    if (n > 0)
+        ggml_backend_tensor_get(t, soothe__row_at(&c->h_c, c->i_row), 0, (size_t)n * (size_t)c->h_c.d * sizeof(float));
+    c->i_row += (int32_t)n;
+    return false; /* stop here: the head is not needed */
+}
+
+static enum soothe_status make_context(struct soothe__calibrator_stage *c, const struct llama_context_params *context,
+                                       int32_t n_threads, struct soothe_error *err) {
+    struct llama_context_params cp = *context;
+    cp.cb_eval                     = on_node;
+    cp.cb_eval_user_data           = c;
+    cp.embeddings                  = false;
+    cp.samplers                    = NULL;
+    cp.n_samplers                  = 0;
+    if (n_threads > 0)
+        cp.n_threads = cp.n_threads_batch = n_threads;
+    c->ctx = llama_init_from_model(c->cal->model, cp);
+    if (!c->ctx)
+        return soothe__fail(err, SOOTHE_E_ENGINE, "the engine cannot make a context for calibrator %s", c->cal->path);
+    c->n_ubatch = llama_n_ubatch(c->ctx);
+    c->flags    = soothe__calloc(llama_n_batch(c->ctx), sizeof *c->flags);
+    return c->flags ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
+}
+
+static void stage_free(void *self) {
+    struct soothe__calibrator_stage *c = self;
+    if (!c)
+        return;
+    llama_free(c->ctx);
+    free(c->strength);
+    free(c->flags);
+    free(c->h_c.data);
+    free(c);
+}
+
+enum soothe_status soothe__calibrator_stage_new(struct soothe__calibrator_stage **out, struct soothe_session *s,
+                                                const struct soothe_calibrator    *cal,
+                                                const struct llama_context_params *context, int32_t n_threads,
+                                                struct soothe_error *err) {
+    struct soothe__calibrator_stage *c = soothe__calloc(1, sizeof *c);
+    *out                               = NULL;
+    if (!c)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
+    c->session                = s;
+    c->cal                    = cal;
+    c->strength               = soothe__calloc(soothe__session_n_seq(s), sizeof *c->strength);
+    enum soothe_status status = c->strength ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    if (!status && cal->model)
+        status = make_context(c, context, n_threads, err);
+    if (status)
+        stage_free(c);
+    else
+        *out = c;
+    return status;
+}
+
+float *soothe__calibrator_stage_strengths(struct soothe__calibrator_stage *self) {
+    return self->strength;
+}
+
+const float *soothe__calibrator_stage_states(const struct soothe__calibrator_stage *self, int32_t *n_rows, int32_t *d) {
+    *n_rows = self->h_c.n;
+    *d      = self->h_c.d;
+    return self->h_c.data;
+}
+
+/* ---- at a decode -------------------------------------------------------------------------------------------- */
+
+static enum soothe_status engine_error(const struct soothe__calibrator_stage *c, int code, struct soothe_error *err) {
+    if (c->failure)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s", c->failure);
+    return soothe__fail(err, SOOTHE_E_ENGINE, "the calibrator could not decode the batch: %s (code %d)",
+                        soothe__decode_failure(code), code);
+}
+
+/* The batch again in pieces of at most 64 outputs: the engine keeps V logits per output of a piece even though the
+ * calibrator's are never computed. */
+static enum soothe_status before(void *self, const struct soothe__step *step, struct soothe_error *err) {
+    enum { OUTPUTS_MAX = 64 };
+    struct soothe__calibrator_stage *c = self;
+    const struct llama_batch        *b = step->batch;
+    if (!c->ctx)
+        return SOOTHE_OK;
+    if (!b->token)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "a batch of embeddings: the calibrator can follow tokens only");
+    c->n_rows  = step->n_rows;
+    c->i_row   = 0;
+    c->failure = NULL;
+    if (!soothe__rows_begin(&c->h_c, step->n_rows, c->cal->fusion.d_cal))
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %d states", step->n_rows);
+    for (int32_t from = 0; from < b->n_tokens;) {
+        int32_t n = 0, n_outputs = 0;
+        while (from + n < b->n_tokens && (uint32_t)n < c->n_ubatch && n_outputs < OUTPUTS_MAX) {
+            c->flags[n] = soothe__session_is_output(c->session, b, from + n);
+            n_outputs += c->flags[n++];
+        }
+        struct llama_batch piece = {
+            .n_tokens = n,
+            .token    = b->token + from,
+            .pos      = b->pos ? b->pos + from : NULL,
+            .n_seq_id = b->n_seq_id ? b->n_seq_id + from : NULL,
+            .seq_id   = b->seq_id ? b->seq_id + from : NULL,
+            .logits   = c->flags,
+        };
+        const int code = llama_decode(c->ctx, piece);
+        if (code != 0 || c->failure)
+            return engine_error(c, code, err);
+        from += n;
+    }
+    if (c->i_row != c->n_rows)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                            "the calibrator's architecture shows no node result_norm to fuse");
+    return SOOTHE_OK;
+}
+
+static bool fuse(void *self, const struct soothe__step *step, int32_t i_row, float *h, float *scratch) {
+    const struct soothe__calibrator_stage *c     = self;
+    const float                            alpha = c->strength[step->row_seq[i_row]] * step->row_dose[i_row];
+    if (alpha == 0.0f)
+        return false;
+    soothe__fuse_row(&c->cal->fusion, h, c->ctx ? soothe__row_at(&c->h_c, i_row) : NULL, alpha, scratch);
+    return true;
+}
+
+static bool memory(void *self, const struct soothe__memory_change *change) {
+    const struct soothe__calibrator_stage *c = self;
+    return !c->ctx || soothe__memory_apply(llama_get_memory(c->ctx), change);
+}
+
+struct soothe__stage soothe__calibrator_stage_functions(struct soothe__calibrator_stage *self) {
+    return (struct soothe__stage){.self = self, .before = before, .state = fuse, .memory = memory, .free = stage_free};
+}
