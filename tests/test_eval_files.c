@@ -29,12 +29,12 @@ static void test_methods_are_read_from_one_line(void **state) {
          &err);
     assert_int_equal(m.n, 7);
     assert_string_equal(m.items[0].name, "plain");
-    assert_string_equal(m.items[0].method, "none");
-    assert_true(isnan(m.items[1].strength));
+    assert_string_equal(m.items[0].chain.items[0].method->name, "none");
+    assert_true(!m.items[1].chain.items[0].values[0].given);
     assert_string_equal(m.items[2].name, "fusion:strength=0.5:calibrator=c.gguf");
-    assert_string_equal(m.items[2].calibrator, "dir/c.gguf");
+    assert_string_equal(m.items[2].chain.items[0].values[1].text, "dir/c.gguf");
     assert_string_equal(m.items[4].name, "fusion:strength=0.5");
-    assert_true(fabsf(m.items[6].strength - 1.0f) < 1e-6f);
+    assert_true(m.items[6].chain.items[0].values[0].number == 1.0);
     soothe__eval_methods_free(&m);
 }
 

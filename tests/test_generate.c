@@ -82,7 +82,7 @@ struct result {
 
 struct results {
     struct result          at[N_RESULTS]; /* [prompt][strength][sample] */
-    size_t                 n_strengths, n_samples, n_done;
+    size_t                 n_doses, n_samples, n_done;
     int32_t                stop_after; /* tokens of all; 0: never */
     int32_t                end_after;  /* tokens of prompt 0; 0: never */
     int32_t                n_tokens;
@@ -100,7 +100,7 @@ static bool on_token(void *user, const struct soothe__continuation *c, size_t n_
 
 static void on_done(void *user, const struct soothe__continuation *c) {
     struct results *r = user;
-    struct result  *x = &r->at[(c->i_prompt * r->n_strengths + c->i_strength) * r->n_samples + (size_t)c->i_sample];
+    struct result  *x = &r->at[(c->i_prompt * r->n_doses + c->i_dose) * r->n_samples + (size_t)c->i_sample];
     assert_null(x->text);
     assert_true(soothe__utf8_valid(c->text, c->size));
     assert_int_equal(strlen(c->text), c->size);
@@ -169,7 +169,7 @@ static struct soothe__generate_options options_of(float temp, int32_t n_samples)
 }
 
 static struct results run(struct soothe_session *s, size_t n_prompts, struct soothe__generate_options o) {
-    struct results r = {.n_strengths = o.n_strengths ? o.n_strengths : 1, .n_samples = (size_t)o.n_samples};
+    struct results r = {.n_doses = o.n_doses ? o.n_doses : 1, .n_samples = (size_t)o.n_samples};
     o.user           = &r;
     const enum soothe_status status = soothe__generate(s, prompts, n_prompts, &o, NULL, &err);
     if (status)
@@ -232,12 +232,12 @@ static void test_strengths_in_one_batch_equal_runs_of_their_own(void **state) {
     struct soothe__generate_options o           = options_of(0.7f, 2);
     struct soothe_session          *s           = open_session(7, 2048, cal);
     struct soothe_session          *plain       = open_session(7, 2048, NULL);
-    o.strengths                                 = strengths;
-    o.n_strengths                               = 3;
+    o.doses                                 = strengths;
+    o.n_doses                               = 3;
     struct results together                     = run(s, 3, o);
-    o.n_strengths                               = 1;
+    o.n_doses                               = 1;
     for (size_t k = 0; k < 3; k++) {
-        o.strengths          = strengths + k;
+        o.doses          = strengths + k;
         struct results alone = run(k ? s : plain, 3, o); /* strength 0: as without a calibrator */
         for (size_t p = 0; p < 3; p++)
             for (size_t i = 0; i < 2; i++)
@@ -271,7 +271,7 @@ static void test_the_stop_flag_ends_all_and_hands_over_what_is_there(void **stat
     volatile sig_atomic_t           stop = 0;
     struct soothe_session          *s    = open_session(3, 512, cal);
     struct soothe__generate_options o    = options_of(0.7f, 2);
-    struct results                  r    = {.n_strengths = 1, .n_samples = 2, .stop_after = 7, .stop = &stop};
+    struct results                  r    = {.n_doses = 1, .n_samples = 2, .stop_after = 7, .stop = &stop};
     o.stop                               = &stop;
     o.user                               = &r;
     assert_int_equal(soothe__generate(s, prompts, N_PROMPTS, &o, NULL, &err), SOOTHE_E_INTERRUPTED);
@@ -288,7 +288,7 @@ static void test_a_callback_may_end_one_continuation(void **state) {
     (void)state;
     struct soothe_session          *s = open_session(3, 512, cal);
     struct soothe__generate_options o = options_of(0.0f, 1);
-    struct results                  r = {.n_strengths = 1, .n_samples = 1, .end_after = 2};
+    struct results                  r = {.n_doses = 1, .n_samples = 1, .end_after = 2};
     o.user                            = &r;
     assert_int_equal(soothe__generate(s, prompts, 3, &o, NULL, &err), SOOTHE_OK);
     assert_int_equal(r.at[0].finish, SOOTHE__FINISH_INTERRUPTED);
@@ -304,7 +304,7 @@ static void test_without_a_limit_the_context_is_the_limit(void **state) {
     struct soothe_session          *s = open_session(1, 256, NULL);
     struct soothe__generate_options o = options_of(1.5f, 1);
     struct soothe__generate_stats   stats;
-    struct results                  r = {.n_strengths = 1, .n_samples = 1};
+    struct results                  r = {.n_doses = 1, .n_samples = 1};
     o.n_predict                       = -1;
     o.sampling.top_k                  = 2; /* hardly ever the end token */
     o.user                            = &r;
@@ -394,7 +394,7 @@ static void test_an_empty_text_does_not_repeat_the_one_before(void **state) {
     struct soothe__generate_options o     = options_of(0.0f, 1);
     const llama_token               eos   = llama_vocab_eos(llama_model_get_vocab(model));
     const struct soothe__prompt     two[] = {prompts[5], {&eos, 1, 1}};
-    struct results                  r     = {.n_strengths = 1, .n_samples = 1};
+    struct results                  r     = {.n_doses = 1, .n_samples = 1};
     o.sampling.frequency_penalty          = -1000.0f; /* again what was there, hence the end of the text */
     o.user                                = &r;
     assert_int_equal(soothe__generate(s, two, 2, &o, NULL, &err), SOOTHE_OK);

@@ -58,66 +58,84 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* Applies a method to a target that is then let go of again; what m held stays readable but for its pointers. */
-static enum soothe_status apply(struct soothe__applied_method *m, const char *name, const char *target,
-                                struct soothe__method_options options) {
-    struct llama_model *model;
+/* Applies a chain to a target that is then let go of again; *strength: of its last method. */
+static enum soothe_status apply(const char *words, const char *target, float *strength) {
+    struct llama_model         *model;
+    struct soothe__chain        chain   = {.n = 0};
+    struct soothe__applied      a       = {.n = 0};
+    struct llama_context_params context = soothe_session_params_default().context;
+    context.n_ctx                       = 256;
     assert_int_equal(soothe__target_load(&model, target, 0, &err), SOOTHE_OK);
-    options.context.n_ctx                = 256;
-    const enum soothe_status      status = soothe__method_apply(m, name, model, target, &options, &err);
-    struct soothe__applied_method held   = *m;
+    enum soothe_status status = words ? soothe__chain_add(&chain, words, &err) : SOOTHE_OK;
+    if (!status)
+        status = soothe__chain_apply(&a, &chain, model, target, &context, &err);
     if (status == SOOTHE_OK) {
-        assert_non_null(m->session);
-        assert_float_equal(soothe_session_strength(m->session, 0), m->strength, 0);
-        soothe__method_release(&held);
+        assert_non_null(a.session);
+        *strength = a.links[a.n - 1].strength;
     } else {
-        assert_null(m->session);
-        assert_null(m->state);
+        assert_null(a.session);
+        assert_int_equal(a.n, 0);
     }
+    soothe__applied_release(&a);
+    soothe__chain_free(&chain);
     llama_model_free(model);
     return status;
 }
 
 static void test_the_default_is_fusion_with_the_shipped_calibrator(void **state) {
     (void)state;
-    struct soothe__applied_method m;
-    assert_int_equal(apply(&m, NULL, TARGET, soothe__method_options_default()), SOOTHE_OK);
-    assert_string_equal(m.method->name, "fusion");
-    assert_float_equal(m.strength, 0.75, 0); /* what the file recommends */
+    float strength;
+    assert_string_equal(soothe__method_find(NULL)->name, "fusion");
+    assert_int_equal(apply(NULL, TARGET, &strength), SOOTHE_OK);
+    assert_float_equal(strength, 0.75, 0); /* what the file recommends */
 }
 
-static void test_a_given_strength_is_taken(void **state) {
+static void test_given_values_are_taken(void **state) {
     (void)state;
-    struct soothe__applied_method m;
-    struct soothe__method_options o = soothe__method_options_default();
-    o.calibrator_path               = SHIPPED;
-    o.strength                      = 0.25f;
-    assert_int_equal(apply(&m, "fusion", TARGET, o), SOOTHE_OK);
-    assert_float_equal(m.strength, 0.25, 0);
+    float strength;
+    assert_int_equal(apply("fusion:strength=0.25:calibrator=" SHIPPED, TARGET, &strength), SOOTHE_OK);
+    assert_float_equal(strength, 0.25, 0);
+    assert_int_equal(apply("none+fusion:alpha=0.5", TARGET, &strength), SOOTHE_OK); /* another word for strength */
+    assert_float_equal(strength, 0.5, 0);
 }
 
-static void test_none_is_plain_and_takes_no_calibrator(void **state) {
+static void test_none_is_plain_and_takes_nothing(void **state) {
     (void)state;
-    struct soothe__applied_method m;
-    struct soothe__method_options o = soothe__method_options_default();
-    assert_int_equal(apply(&m, "none", OTHER, o), SOOTHE_OK);
-    assert_float_equal(m.strength, 0, 0);
-    o.calibrator_path = SHIPPED;
-    assert_int_equal(apply(&m, "none", TARGET, o), SOOTHE_E_ARGUMENT);
+    float strength;
+    assert_int_equal(apply("plain", OTHER, &strength), SOOTHE_OK);
+    assert_float_equal(strength, 0, 0);
+    assert_int_equal(apply("none:calibrator=x", TARGET, &strength), SOOTHE_E_ARGUMENT);
     assert_non_null(strstr(err.message, "takes no calibrator"));
 }
 
-static void test_an_unknown_name_is_answered_with_those_there_are(void **state) {
+static void test_wrong_words_are_answered_with_the_right_ones(void **state) {
     (void)state;
-    struct soothe__applied_method m;
-    assert_int_equal(apply(&m, "magic", TARGET, soothe__method_options_default()), SOOTHE_E_ARGUMENT);
-    assert_string_equal(err.message, "there is no method \"magic\"; there are: fusion, none");
+    float strength;
+    assert_int_equal(apply("magic", TARGET, &strength), SOOTHE_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "there is no method \"magic\"; there are: fusion"));
+    assert_int_equal(apply("fusion:power=3", TARGET, &strength), SOOTHE_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "method fusion takes no power; it has: strength, calibrator, base"));
+    assert_int_equal(apply("fusion:strength=lots", TARGET, &strength), SOOTHE_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "a number from -100 to 100 is wanted"));
+    assert_int_equal(apply("fusion:strength", TARGET, &strength), SOOTHE_E_ARGUMENT);
+    assert_int_equal(apply("fusion+", TARGET, &strength), SOOTHE_E_ARGUMENT);
+}
+
+static void test_a_chain_is_named_by_what_was_given(void **state) {
+    (void)state;
+    struct soothe__chain chain = {.n = 0};
+    assert_int_equal(soothe__chain_add(&chain, "plain+fusion:strength=0.50,calibrator=/some/where.gguf", &err),
+                     SOOTHE_OK);
+    char *name = soothe__chain_name(&chain);
+    assert_string_equal(name, "plain+fusion:strength=0.5:calibrator=where.gguf");
+    free(name);
+    soothe__chain_free(&chain);
 }
 
 static void test_a_shipped_calibrator_that_does_not_fit_shows_the_way_on(void **state) {
     (void)state;
-    struct soothe__applied_method m;
-    assert_int_equal(apply(&m, "fusion", OTHER, soothe__method_options_default()), SOOTHE_E_MISMATCH);
+    float strength;
+    assert_int_equal(apply("fusion", OTHER, &strength), SOOTHE_E_MISMATCH);
     assert_non_null(strstr(err.message, "does not fit " OTHER));
     assert_non_null(strstr(err.message, "--calibrator"));
     assert_non_null(strstr(err.message, "--method none"));
@@ -148,9 +166,10 @@ static void test_a_calibrator_is_no_target(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_default_is_fusion_with_the_shipped_calibrator),
-        cmocka_unit_test(test_a_given_strength_is_taken),
-        cmocka_unit_test(test_none_is_plain_and_takes_no_calibrator),
-        cmocka_unit_test(test_an_unknown_name_is_answered_with_those_there_are),
+        cmocka_unit_test(test_given_values_are_taken),
+        cmocka_unit_test(test_none_is_plain_and_takes_nothing),
+        cmocka_unit_test(test_wrong_words_are_answered_with_the_right_ones),
+        cmocka_unit_test(test_a_chain_is_named_by_what_was_given),
         cmocka_unit_test(test_a_shipped_calibrator_that_does_not_fit_shows_the_way_on),
         cmocka_unit_test(test_a_missing_shipped_calibrator_shows_the_way_on),
         cmocka_unit_test(test_a_calibrator_is_no_target),

@@ -37,7 +37,8 @@ struct choice {
 
 /* Continuations of one kind. */
 struct side {
-    struct soothe__applied_method method;
+    struct soothe__chain          chain;
+    struct soothe__applied        method;
     struct soothe__generate_stats stats;
     char                        **texts; /* [prompt], the first sample of each */
     double                        score; /* sum over all continuations */
@@ -48,7 +49,7 @@ struct side {
 struct demo {
     struct soothe__prompt_list      prompts;
     struct soothe__generate_options options;
-    struct soothe__method_options   method;
+    struct llama_context_params     context;
     struct llama_model             *model;
     char                           *model_path;
     struct side                     plain, soothed;
@@ -104,13 +105,10 @@ static enum soothe_status prepare(struct demo *d, const struct choice *c, struct
         status = soothe__prompt_list_tokenize(&d->prompts, d->model, false, NULL, err);
     if (status)
         return status;
-    soothe__generate_context(&d->method.context, d->model, d->prompts.prompts, d->prompts.n, &d->options, PARALLEL);
-    struct soothe__method_options plain = d->method;
-    plain.strength                      = NAN;
-    d->method.calibrator_path           = c->calibrator;
-    status = soothe__method_apply(&d->soothed.method, "fusion", d->model, d->model_path, &d->method, err);
+    soothe__generate_context(&d->context, d->model, d->prompts.prompts, d->prompts.n, &d->options, PARALLEL);
+    status = soothe__chain_apply(&d->soothed.method, &d->soothed.chain, d->model, d->model_path, &d->context, err);
     if (status == SOOTHE_OK)
-        status = soothe__method_apply(&d->plain.method, "none", d->model, d->model_path, &plain, err);
+        status = soothe__chain_apply(&d->plain.method, &d->plain.chain, d->model, d->model_path, &d->context, err);
     return status;
 }
 
@@ -137,7 +135,7 @@ static double tokens_per_second(const struct side *side) {
 static void print_all(const struct demo *d, bool raw) {
     const int width = soothe__terminal_width(stdout);
     char      name[64];
-    snprintf(name, sizeof name, "soothed, strength %g", (double)d->soothed.method.strength);
+    snprintf(name, sizeof name, "soothed, strength %g", (double)soothe__applied_strength(&d->soothed.method));
     soothe__print_columns(stdout, "plain", name, width);
     soothe__print_rule(stdout, width);
     for (size_t i = 0; i < d->prompts.n; i++)
@@ -158,18 +156,21 @@ static int run(struct demo *d, const struct choice *c) {
     d->options.n_samples     = SAMPLES;
     d->options.sampling.seed = SEED;
     d->options.stop          = soothe__interrupt_flag();
-    d->method                = soothe__method_options_default();
-    int32_t n_threads        = d->method.context.n_threads;
+    d->context               = soothe_session_params_default().context;
+    int32_t n_threads        = d->context.n_threads;
     if (!soothe__read_int(&d->options.n_predict, c->n_predict, "demo", "-n", 1, 4096) ||
         !soothe__read_int(&n_threads, c->n_threads, "demo", "-t", 1, 1024) ||
-        !soothe__read_float(&d->method.strength, c->strength, "demo", "--strength", -100, 100) ||
         (c->seed && !soothe__read_seed(&d->options.sampling.seed, c->seed, "demo")))
         return SOOTHE__EXIT_MISUSE;
-    d->method.context.n_threads = d->method.context.n_threads_batch = n_threads;
+    d->context.n_threads = d->context.n_threads_batch = n_threads;
+    if (soothe__chain_add(&d->plain.chain, "none", &err) || soothe__chain_add(&d->soothed.chain, "fusion", &err) ||
+        (c->strength && soothe__chain_set(&d->soothed.chain, "strength", c->strength, &err)) ||
+        (c->calibrator && soothe__chain_set(&d->soothed.chain, "calibrator", c->calibrator, &err)))
+        return soothe__print_misuse("demo", "%s", err.message);
     if (prepare(d, c, &err))
         return soothe__print_failure(&err);
     fprintf(stderr, "seed %u, model %s, calibrator %s\n", d->options.sampling.seed, d->model_path,
-            d->soothed.method.source);
+            soothe__applied_source(&d->soothed.method));
     if (speak(d, &d->plain, &err) || speak(d, &d->soothed, &err))
         return soothe__print_failure(&err);
     print_all(d, c->raw);
@@ -177,7 +178,8 @@ static int run(struct demo *d, const struct choice *c) {
 }
 
 static void free_side(struct side *side, size_t n) {
-    soothe__method_release(&side->method);
+    soothe__applied_release(&side->method);
+    soothe__chain_free(&side->chain);
     for (size_t i = 0; side->texts && i < n; i++)
         free(side->texts[i]);
     free(side->texts);

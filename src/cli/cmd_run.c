@@ -27,27 +27,30 @@ const struct soothe__command soothe__command_run = {
 
 enum { PREDICT_DEFAULT = 128, PARALLEL_DEFAULT = 8, PARALLEL_MAX = 128 };
 
+static const float DOSES[] = {0, 1}; /* plain, soothed */
+
 /* What popt stores; numbers stay text until read_numbers. */
 struct choice {
-    char *model, *calibrator, *base, *method, *strength;
-    char *prompt, *file, *prompts, *system, *risk;
-    char *n_predict, *n_threads, *n_ctx, *n_parallel, *n_gpu_layers;
-    char *temp, *top_k, *top_p, *min_p, *repeat_penalty, *repeat_last_n, *frequency_penalty, *presence_penalty, *seed;
-    int   chat, echo, compare, json, mask;
+    char  *model, *calibrator, *base, *strength;
+    char **methods;
+    char  *prompt, *file, *prompts, *system, *risk;
+    char  *n_predict, *n_threads, *n_ctx, *n_parallel, *n_gpu_layers;
+    char  *temp, *top_k, *top_p, *min_p, *repeat_penalty, *repeat_last_n, *frequency_penalty, *presence_penalty, *seed;
+    int    chat, echo, compare, json, mask;
 };
 
 /* What it all comes to. */
 struct job {
     struct soothe__generate_options generate;
-    struct soothe__method_options   method;
+    struct llama_context_params     context;
+    struct soothe__chain            chain;
     int32_t                         n_parallel, n_gpu_layers;
     bool                            chat;
     struct soothe__prompt_list      prompts;
     struct llama_model             *model;
-    struct soothe__applied_method   applied;
+    struct soothe__applied          applied;
     struct soothe__run_output       output;
     struct soothe__probe           *probe; /* of --risk */
-    float                           strengths[2];
     char                           *model_path, *base_path;
 };
 
@@ -55,7 +58,7 @@ struct job {
 
 static bool read_numbers(struct job *job, const struct choice *c) {
     struct soothe__sampling     *s         = &job->generate.sampling;
-    struct llama_context_params *context   = &job->method.context;
+    struct llama_context_params *context   = &job->context;
     int32_t                      n_threads = context->n_threads, n_ctx = 0;
     const char *const            me = "run";
     const bool                   ok =
@@ -64,7 +67,6 @@ static bool read_numbers(struct job *job, const struct choice *c) {
         soothe__read_int(&n_ctx, c->n_ctx, me, "-c", 0, INT32_MAX / 2) &&
         soothe__read_int(&job->n_parallel, c->n_parallel, me, "--parallel", 1, PARALLEL_MAX) &&
         soothe__read_int(&job->n_gpu_layers, c->n_gpu_layers, me, "--n-gpu-layers", 0, INT32_MAX) &&
-        soothe__read_float(&job->method.strength, c->strength, me, "--strength", -100, 100) &&
         soothe__read_float(&s->temp, c->temp, me, "--temp", 0, 1000) &&
         soothe__read_int(&s->top_k, c->top_k, me, "--top-k", 0, INT32_MAX) &&
         soothe__read_float(&s->top_p, c->top_p, me, "--top-p", 0, 1) &&
@@ -91,17 +93,24 @@ static int check_choice(const struct choice *c, const char *word, const char *mo
         return soothe__print_misuse("run", "several sources of prompts: one of -p, -f, --prompts and - is enough");
     if (c->n_predict && !strcmp(c->n_predict, "0"))
         return soothe__print_misuse("run", "-n 0 generates nothing (-1 is: until the context is full)");
-    char names[256];
-    soothe__method_names(names, sizeof names);
-    if (!soothe__method_find(c->method))
-        return soothe__print_misuse("run", "there is no method \"%s\"; there are: %s", c->method, names);
-    if (c->method && !strcmp(c->method, "none") && c->compare)
+    return SOOTHE__EXIT_DONE;
+}
+
+/* --strength, --calibrator and --base are words for parameters of the methods. */
+static int read_methods(struct job *job, const struct choice *c) {
+    struct soothe_error err;
+    const char *const   names[]  = {"strength", "calibrator", "base"};
+    const char *const   values[] = {c->strength, c->calibrator, c->base};
+    enum soothe_status  status   = c->methods ? SOOTHE_OK : soothe__chain_add(&job->chain, NULL, &err);
+    for (size_t i = 0; c->methods && c->methods[i] && !status; i++)
+        status = soothe__chain_add(&job->chain, c->methods[i], &err);
+    for (size_t i = 0; i < sizeof names / sizeof *names && !status; i++)
+        if (values[i])
+            status = soothe__chain_set(&job->chain, names[i], values[i], &err);
+    if (status)
+        return soothe__print_misuse("run", "%s", err.message);
+    if (c->compare && job->chain.n == 1 && !job->chain.items[0].method->attach)
         return soothe__print_misuse("run", "--compare needs a method to compare with, not none");
-    if (c->method && !strcmp(c->method, "none") && (c->calibrator || c->base || c->strength))
-        return soothe__print_misuse("run", "--method none takes no --%s",
-                                    c->calibrator ? "calibrator"
-                                    : c->base     ? "base"
-                                                  : "strength");
     return SOOTHE__EXIT_DONE;
 }
 
@@ -127,8 +136,6 @@ static enum soothe_status listen(struct job *job, struct soothe_error *err) {
 static enum soothe_status prepare(struct job *job, const struct choice *c, struct soothe_error *err) {
     struct soothe__generate_options *g      = &job->generate;
     enum soothe_status               status = soothe__choose_model(&job->model_path, c->model, err);
-    if (status == SOOTHE_OK && c->base)
-        status = soothe__choose_model(&job->base_path, c->base, err);
     if (status == SOOTHE_OK && c->risk)
         status = soothe__probe_open(&job->probe, c->risk, job->model_path, err);
     if (status == SOOTHE_OK)
@@ -138,18 +145,15 @@ static enum soothe_status prepare(struct job *job, const struct choice *c, struc
     if (status)
         return status;
 
-    const size_t  n             = job->prompts.n * (c->compare ? 2 : 1);
-    const int32_t n_parallel    = (size_t)job->n_parallel < n ? job->n_parallel : (int32_t)n;
-    job->method.calibrator_path = c->calibrator;
-    job->method.base_path       = job->base_path;
-    soothe__generate_context(&job->method.context, job->model, job->prompts.prompts, job->prompts.n, g, n_parallel);
-    status = soothe__method_apply(&job->applied, c->method, job->model, job->model_path, &job->method, err);
+    const size_t  n          = job->prompts.n * (c->compare ? 2 : 1);
+    const int32_t n_parallel = (size_t)job->n_parallel < n ? job->n_parallel : (int32_t)n;
+    soothe__generate_context(&job->context, job->model, job->prompts.prompts, job->prompts.n, g, n_parallel);
+    status = soothe__chain_apply(&job->applied, &job->chain, job->model, job->model_path, &job->context, err);
     if (status)
         return status;
-    job->strengths[1] = job->applied.strength;
-    g->strengths      = job->strengths;
-    g->n_strengths    = c->compare ? 2 : 0;
-    g->log_probs      = c->json != 0;
+    g->doses     = DOSES;
+    g->n_doses   = c->compare ? 2 : 0;
+    g->log_probs = c->json != 0;
     return job->probe ? listen(job, err) : SOOTHE_OK;
 }
 
@@ -159,14 +163,14 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
     struct soothe__generate_stats    stats = {0};
     job->output =
         (struct soothe__run_output){.style = {.json = c->json, .compare = c->compare, .echo = c->echo, .mask = c->mask},
-                                    .prompts     = &job->prompts,
-                                    .method      = &job->applied,
-                                    .vocab       = llama_model_get_vocab(job->model),
-                                    .model_path  = job->model_path,
-                                    .seed        = g->sampling.seed,
-                                    .probe       = job->probe,
-                                    .n_strengths = c->compare ? 2 : 1,
-                                    .stop        = stop};
+                                    .prompts    = &job->prompts,
+                                    .method     = &job->applied,
+                                    .vocab      = llama_model_get_vocab(job->model),
+                                    .model_path = job->model_path,
+                                    .seed       = g->sampling.seed,
+                                    .probe      = job->probe,
+                                    .n_doses    = c->compare ? 2 : 1,
+                                    .stop       = stop};
     g->stop                   = stop;
     g->on_token               = soothe__run_output_on_token;
     g->on_done                = soothe__run_output_on_done;
@@ -187,17 +191,25 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
 static int run(const struct choice *c, struct job *job) {
     struct soothe_error err;
     job->generate           = soothe__generate_options_default();
-    job->method             = soothe__method_options_default();
+    job->context            = soothe_session_params_default().context;
     job->generate.n_predict = PREDICT_DEFAULT;
     job->n_parallel         = PARALLEL_DEFAULT;
     job->chat               = c->chat || c->system;
     if (!read_numbers(job, c))
         return SOOTHE__EXIT_MISUSE;
+    const int code = read_methods(job, c);
+    if (code != SOOTHE__EXIT_DONE)
+        return code;
+    if (c->base && (soothe__choose_model(&job->base_path, c->base, &err) ||
+                    soothe__chain_set(&job->chain, "base", job->base_path, &err)))
+        return soothe__print_failure(&err);
     if (read_prompts(job, c, &err) || prepare(job, c, &err))
         return soothe__print_failure(&err);
-    fprintf(stderr, "seed %u, method %s", job->generate.sampling.seed, job->applied.method->name);
-    if (job->applied.source)
-        fprintf(stderr, ", strength %g, calibrator %s", (double)job->applied.strength, job->applied.source);
+    char        what[160];
+    const char *source = soothe__applied_source(&job->applied);
+    soothe__describe_method(&job->applied, what, sizeof what);
+    fprintf(stderr, "seed %u, method %s%s%s", job->generate.sampling.seed, what, source ? ", file " : "",
+            source ? source : "");
     fputc('\n', stderr);
     const enum soothe_status status = speak(job, c, &err);
     if (status == SOOTHE_OK || ferror(stdout)) /* what could not be written is told at the end */
@@ -207,7 +219,8 @@ static int run(const struct choice *c, struct job *job) {
 
 static void free_job(struct job *job) {
     soothe__run_output_free(&job->output);
-    soothe__method_release(&job->applied);
+    soothe__applied_release(&job->applied);
+    soothe__chain_free(&job->chain);
     soothe__probe_free(job->probe);
     llama_model_free(job->model);
     soothe__prompt_list_free(&job->prompts);
@@ -219,7 +232,6 @@ static void free_choice(struct choice *c) {
     char *const texts[] = {c->model,
                            c->calibrator,
                            c->base,
-                           c->method,
                            c->strength,
                            c->prompt,
                            c->file,
@@ -241,6 +253,9 @@ static void free_choice(struct choice *c) {
                            c->presence_penalty,
                            c->seed};
     soothe__free_texts(texts, sizeof texts / sizeof *texts);
+    for (size_t i = 0; c->methods && c->methods[i]; i++)
+        free(c->methods[i]);
+    free(c->methods);
 }
 
 int soothe__cmd_run(int argc, const char **argv) {
@@ -248,10 +263,11 @@ int soothe__cmd_run(int argc, const char **argv) {
     struct job              job       = {0};
     const struct poptOption options[] = {
         TEXT_OPTION("model", 'm', model, "the target: a name, an address or a file", "MODEL"),
-        TEXT_OPTION("method", '\0', method, "fusion (default) or none", "NAME"),
+        {"method", '\0', POPT_ARG_ARGV, &c.methods, 0, "NAME[:KEY=VALUE]…, may be given again (soothe methods)",
+         "METHOD"},
         TEXT_OPTION("calibrator", '\0', calibrator, "the calibrator of fusion", "FILE"),
         TEXT_OPTION("base", '\0', base, "base of a packed calibrator, if not the target itself", "MODEL"),
-        TEXT_OPTION("strength", '\0', strength, "0: plain; default: what the calibrator recommends", "X"),
+        TEXT_OPTION("strength", '\0', strength, "of the methods; 0: plain; default: what each recommends", "X"),
         TEXT_OPTION("alpha", '\0', strength, "the same", "X"),
         TEXT_OPTION("prompt", 'p', prompt, "the text to go on from; - instead: standard input", "TEXT"),
         TEXT_OPTION("file", 'f', file, "the text of a file", "FILE"),

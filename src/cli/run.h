@@ -25,20 +25,23 @@ struct soothe__run_result {
 };
 
 struct soothe__run_output {
-    struct soothe__run_style             style;
-    const struct soothe__prompt_list    *prompts;
-    const struct soothe__applied_method *method;
-    const struct llama_vocab            *vocab;
-    const char                          *model_path;
-    uint32_t                             seed;
-    const struct soothe__probe          *probe;       /* whose risk is told; NULL: none */
-    double                               highest[2];  /* risk of any token so far, of each strength */
-    size_t                               n_strengths; /* of each prompt: 2 to compare, plain first */
-    struct soothe__run_result           *results;     /* [prompt][strength]; NULL while streaming */
-    size_t                               i_next;      /* the prompt to be written next */
-    volatile sig_atomic_t               *stop;        /* set when nobody reads any more */
-    bool                                 out_of_memory;
+    struct soothe__run_style          style;
+    const struct soothe__prompt_list *prompts;
+    const struct soothe__applied     *method;
+    const struct llama_vocab         *vocab;
+    const char                       *model_path;
+    uint32_t                          seed;
+    const struct soothe__probe       *probe;      /* whose risk is told; NULL: none */
+    double                            highest[2]; /* risk of any token so far, of each dose */
+    size_t                            n_doses;    /* of each prompt: 2 to compare, plain first */
+    struct soothe__run_result        *results;    /* [prompt][dose]; NULL while streaming */
+    size_t                            i_next;     /* the prompt to be written next */
+    volatile sig_atomic_t            *stop;       /* set when nobody reads any more */
+    bool                              out_of_memory;
 };
+
+/* "fusion, strength 1" */
+void soothe__describe_method(const struct soothe__applied *a, char *out, size_t size);
 
 /* One prompt in plain text streams token by token; everything else is written prompt by prompt, in their order.
  * errors  SOOTHE_E_MEMORY

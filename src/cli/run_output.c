@@ -27,12 +27,12 @@ enum soothe_status soothe__run_output_begin(struct soothe__run_output *o, struct
         fflush(stdout);
         return SOOTHE_OK;
     }
-    o->results = soothe__calloc(o->prompts->n * o->n_strengths, sizeof *o->results);
+    o->results = soothe__calloc(o->prompts->n * o->n_doses, sizeof *o->results);
     return o->results ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu prompts", o->prompts->n);
 }
 
 void soothe__run_output_free(struct soothe__run_output *o) {
-    for (size_t i = 0; o->results && i < o->prompts->n * o->n_strengths; i++) {
+    for (size_t i = 0; o->results && i < o->prompts->n * o->n_doses; i++) {
         free(o->results[i].text);
         free(o->results[i].tokens);
     }
@@ -41,7 +41,7 @@ void soothe__run_output_free(struct soothe__run_output *o) {
 }
 
 static void keep(struct soothe__run_output *o, const struct soothe__continuation *c) {
-    struct soothe__run_result *r = &o->results[c->i_prompt * o->n_strengths + c->i_strength];
+    struct soothe__run_result *r = &o->results[c->i_prompt * o->n_doses + c->i_dose];
     r->text                      = shown(o, c->text, c->size);
     r->tokens                    = soothe__calloc((size_t)c->n_tokens + 1, sizeof *r->tokens);
     if (!r->text || !r->tokens) {
@@ -75,15 +75,16 @@ static double risk_of(const struct soothe__probe *probe, const struct soothe__ge
 }
 
 static void note_risk(struct soothe__run_output *o, const struct soothe__continuation *c) {
-    double *highest = &o->highest[c->i_strength < 2 ? c->i_strength : 1];
+    double *highest = &o->highest[c->i_dose < 2 ? c->i_dose : 1];
     for (int32_t i = 0; o->probe && i < c->n_tokens; i++)
         *highest = fmax(*highest, risk_of(o->probe, c->tokens, i)); /* fmax passes over NaN */
 }
 
 void soothe__run_output_tell_risk(const struct soothe__run_output *o) {
-    if (o->probe && o->n_strengths == 2)
-        fprintf(stderr, "highest risk of a token: %.3f plain, %.3f with %s\n", o->highest[0], o->highest[1],
-                o->method->method->name);
+    char names[128];
+    soothe__applied_names(o->method, names, sizeof names);
+    if (o->probe && o->n_doses == 2)
+        fprintf(stderr, "highest risk of a token: %.3f plain, %.3f with %s\n", o->highest[0], o->highest[1], names);
     else if (o->probe)
         fprintf(stderr, "highest risk of a token: %.3f\n", o->highest[0]);
 }
@@ -124,18 +125,21 @@ static void describe(json_t *object, const struct soothe__run_output *o, const s
 }
 
 static void write_json(const struct soothe__run_output *o, size_t i) {
-    const struct soothe__run_result *r      = &o->results[i * o->n_strengths];
+    const struct soothe__run_result *r      = &o->results[i * o->n_doses];
     const struct soothe__prompt     *p      = &o->prompts->prompts[i];
     char                            *prompt = shown(o, o->prompts->items[i].text, strlen(o->prompts->items[i].text));
+    const char                      *source = soothe__applied_source(o->method);
     json_t                          *object = json_object();
+    char                             names[128];
+    soothe__applied_names(o->method, names, sizeof names);
     json_object_set_new(object, "prompt", json_string(prompt ? prompt : ""));
     json_object_set_new(object, "prompt_tokens", json_integer(p->n_tokens));
     json_object_set_new(object, "model", json_string(o->model_path));
-    json_object_set_new(object, "method", json_string(o->method->method->name));
-    json_object_set_new(object, "calibrator", o->method->source ? json_string(o->method->source) : json_null());
+    json_object_set_new(object, "method", json_string(names));
+    json_object_set_new(object, "calibrator", source ? json_string(source) : json_null());
     json_object_set_new(object, "seed", json_integer(o->seed));
-    describe(object, o, &r[o->n_strengths - 1], (double)o->method->strength);
-    if (o->n_strengths == 2) {
+    describe(object, o, &r[o->n_doses - 1], (double)soothe__applied_strength(o->method));
+    if (o->n_doses == 2) {
         json_t *plain = json_object();
         describe(plain, o, &r[0], 0.0);
         json_object_set_new(object, "plain", plain);
@@ -152,14 +156,14 @@ static void write_comparison(const struct soothe__run_output *o, size_t i) {
     const struct soothe__run_result *r      = &o->results[i * 2];
     const int                        width  = soothe__terminal_width(stdout);
     char                            *prompt = shown(o, o->prompts->items[i].text, strlen(o->prompts->items[i].text));
-    char                             name[64];
+    char                             name[160];
     if (i > 0)
         putchar('\n');
     if (o->style.echo || o->prompts->n > 1) {
         fputs("prompt: ", stdout);
         soothe__print_wrapped(stdout, prompt ? prompt : "", width, 8);
     }
-    snprintf(name, sizeof name, "%s, strength %g", o->method->method->name, (double)o->method->strength);
+    soothe__describe_method(o->method, name, sizeof name);
     soothe__print_columns(stdout, "plain", name, width);
     soothe__print_rule(stdout, width);
     soothe__print_columns(stdout, r[0].text, r[1].text, width);
@@ -175,13 +179,22 @@ static void write_text(const struct soothe__run_output *o, size_t i) {
     puts(o->results[i].text);
 }
 
+void soothe__describe_method(const struct soothe__applied *a, char *out, size_t size) {
+    char names[128];
+    soothe__applied_names(a, names, sizeof names);
+    if (isnan(soothe__applied_strength(a)) || !a->links[0].method->parameters)
+        snprintf(out, size, "%s", names);
+    else
+        snprintf(out, size, "%s, strength %g", names, (double)soothe__applied_strength(a));
+}
+
 /* ---- callbacks ------------------------------------------------------------------------------------------- */
 
 /* Writes what is complete, in the order of the prompts. */
 static void write_ready(struct soothe__run_output *o) {
     for (; o->i_next < o->prompts->n; o->i_next++) {
-        for (size_t k = 0; k < o->n_strengths; k++)
-            if (!o->results[o->i_next * o->n_strengths + k].done)
+        for (size_t k = 0; k < o->n_doses; k++)
+            if (!o->results[o->i_next * o->n_doses + k].done)
                 return;
         if (o->style.json)
             write_json(o, o->i_next);

@@ -20,6 +20,7 @@
 
 #include "base/base.h"
 #include "generate/generate.h"
+#include "methods/methods.h"
 
 enum { SOOTHE__EVAL_SCHEMA = 1, SOOTHE__EVAL_SCORERS_MAX = 16, SOOTHE__EVAL_METHODS_MAX = 256 };
 
@@ -29,18 +30,16 @@ enum { SOOTHE__EVAL_SCHEMA = 1, SOOTHE__EVAL_SCORERS_MAX = 16, SOOTHE__EVAL_METH
 /* ---- methods: method_list.c --------------------------------------------------------------------------------- */
 
 struct soothe__eval_method {
-    char       *name;   /* its label in the report: the words it was asked for by, a sweep's value filled in */
-    const char *method; /* in the table of methods; static                                                 */
-    char       *calibrator, *base;
-    float       strength; /* NaN: the method's own */
+    char                *name; /* its label in the report: the words it was asked for by, a sweep's value filled in */
+    struct soothe__chain chain;
 };
 struct soothe__eval_methods {
     struct soothe__eval_method *items;
     size_t                      n;
 };
 
-/* "plain,fusion,fusion:strength=0.5:calibrator=FILE,fusion:strength=0.25..1/4": commas between methods, colons
- * between options; A..B/N is N methods from A to B in equal steps. "plain" is the method none.
+/* "plain,fusion,fusion:strength=0.5:calibrator=FILE,cfl+fusion,fusion:strength=0.25..1/4": commas between methods (and,
+ * as KEY=VALUE cannot begin one, between parameters too); A..B/N is N methods from A to B in equal steps.
  * errors  SOOTHE_E_ARGUMENT no such method or option, two of one name */
 enum soothe_status soothe__eval_methods_parse(struct soothe__eval_methods *methods, const char *list,
                                               struct soothe_error *err);

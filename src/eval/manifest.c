@@ -36,7 +36,7 @@ static bool all_have(const json_t *array, const char *const *keys) {
 }
 
 static const char *read_plan(struct soothe__eval_plan *plan, const json_t *m) {
-    static const char *const of_method[] = {"name", "method", NULL};
+    static const char *const of_method[] = {"name", NULL};
     static const char *const of_scorer[] = {"spec", "kind", "identity", NULL};
     const json_t            *methods = json_object_get(m, "methods"), *scorers = json_object_get(m, "scorers");
     *plan = (struct soothe__eval_plan){.n_methods = json_array_size(methods), .n_scorers = json_array_size(scorers)};

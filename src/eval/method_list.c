@@ -5,83 +5,22 @@
 #include <string.h>
 
 #include "eval/eval.h"
-#include "methods/methods.h"
 
 enum { STEPS_MAX = 64 };
 
-/* A sweep that is being read: from … to in n steps; n 0: none. */
-struct sweep {
-    double from, to;
-    size_t n;
-};
-
-static enum soothe_status parse_strength(struct soothe__eval_method *m, struct sweep *sweep, const char *value,
-                                         struct soothe_error *err) {
-    char   text[64], *dots, *slash;
-    double number;
-    snprintf(text, sizeof text, "%s", value);
-    dots  = strstr(text, "..");
-    slash = strchr(text, '/');
-    if (!dots) {
-        if (!soothe__parse_double(&number, value, -100, 100))
-            return soothe__fail(err, SOOTHE_E_ARGUMENT,
-                                "strength=%s: a number from -100 to 100, or a sweep FROM..TO/STEPS", value);
-        m->strength = (float)number;
-        return SOOTHE_OK;
-    }
-    int64_t n;
-    *dots = '\0';
-    if (slash)
-        *slash = '\0';
-    if (!slash || !soothe__parse_int64(&n, slash + 1, 2, STEPS_MAX) ||
-        !soothe__parse_double(&sweep->from, text, -100, 100) || !soothe__parse_double(&sweep->to, dots + 2, -100, 100))
-        return soothe__fail(err, SOOTHE_E_ARGUMENT,
-                            "strength=%s: a sweep is FROM..TO/STEPS with 2 to %d steps, as 0.25..1/4", value,
-                            STEPS_MAX);
-    sweep->n = (size_t)n;
-    return SOOTHE_OK;
-}
-
-static enum soothe_status parse_option(struct soothe__eval_method *m, struct sweep *sweep, char *word,
-                                       struct soothe_error *err) {
-    char *value = strchr(word, '=');
-    if (!value || !value[1])
-        return soothe__fail(err, SOOTHE_E_ARGUMENT, "\"%s\" of a method is not of the form KEY=VALUE", word);
-    *value++ = '\0';
-    if (!strcmp(word, "strength") || !strcmp(word, "alpha"))
-        return parse_strength(m, sweep, value, err);
-    char **place = !strcmp(word, "calibrator") ? &m->calibrator : !strcmp(word, "base") ? &m->base : NULL;
-    if (!place)
-        return soothe__fail(err, SOOTHE_E_ARGUMENT,
-                            "a method has no option \"%s\"; there are: strength, calibrator, base", word);
-    free(*place);
-    *place = soothe__strdup(value);
-    return *place ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-}
-
-static char *name_of(const struct soothe__eval_method *m) {
-    char        strength[48] = "";
-    const char *slash        = m->calibrator ? strrchr(m->calibrator, '/') : NULL;
-    const char *file         = slash ? slash + 1 : m->calibrator;
-    if (!isnan(m->strength))
-        snprintf(strength, sizeof strength, ":strength=%.6g", (double)m->strength);
-    return soothe__format("%s%s%s%s", strcmp(m->method, "none") ? m->method : "plain", strength,
-                          file ? ":calibrator=" : "", file ? file : "");
-}
-
-static enum soothe_status add(struct soothe__eval_methods *list, const struct soothe__eval_method *m,
-                              struct soothe_error *err) {
+static enum soothe_status add(struct soothe__eval_methods *list, const char *text, struct soothe_error *err) {
     if (list->n == SOOTHE__EVAL_METHODS_MAX)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "more than %d methods in one run", SOOTHE__EVAL_METHODS_MAX);
     struct soothe__eval_method *items = soothe__realloc(list->items, list->n + 1, sizeof *items);
     if (!items)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-    list->items                   = items;
-    struct soothe__eval_method *x = &items[list->n++];
-    *x            = (struct soothe__eval_method){.method = m->method, .strength = m->strength, .name = name_of(m)};
-    x->calibrator = m->calibrator ? soothe__strdup(m->calibrator) : NULL;
-    x->base       = m->base ? soothe__strdup(m->base) : NULL;
-    if (!x->name || (m->calibrator && !x->calibrator) || (m->base && !x->base))
+    list->items                     = items;
+    struct soothe__eval_method *x   = &items[list->n++];
+    *x                              = (struct soothe__eval_method){.name = NULL};
+    const enum soothe_status status = soothe__chain_add(&x->chain, text, err);
+    if (status)
+        return status;
+    if (!(x->name = soothe__chain_name(&x->chain)))
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     for (size_t i = 0; i + 1 < list->n; i++)
         if (!strcmp(items[i].name, x->name))
@@ -89,53 +28,76 @@ static enum soothe_status add(struct soothe__eval_methods *list, const struct so
     return SOOTHE_OK;
 }
 
-/* One entry, which may be a sweep; entry is cut up. */
-static enum soothe_status parse_entry(struct soothe__eval_methods *list, char *entry, struct soothe_error *err) {
-    struct soothe__eval_method m      = {.strength = NAN};
-    struct sweep               sweep  = {.n = 0};
-    enum soothe_status         status = SOOTHE_OK;
-    char                      *next   = strchr(entry, ':');
-    if (next)
-        *next++ = '\0';
-    const char                  *name   = !strcmp(entry, "plain") ? "none" : entry;
-    const struct soothe__method *method = *name ? soothe__method_find(name) : NULL;
-    if (!method) {
-        char names[256];
-        soothe__method_names(names, sizeof names);
-        return soothe__fail(err, SOOTHE_E_ARGUMENT, "there is no method \"%s\"; there are: plain, %s", entry, names);
+/* KEY=FROM..TO/STEPS: the entry once for each step, the number in the sweep's place. dots: where ".." stands in it. */
+static enum soothe_status add_sweep(struct soothe__eval_methods *list, const char *entry, const char *dots,
+                                    struct soothe_error *err) {
+    const char *from = dots;
+    while (from > entry && from[-1] != '=')
+        from--;
+    const size_t       n_end  = strcspn(from, ":,+");
+    char              *words  = soothe__format("%.*s", (int)n_end, from), *to, *slash;
+    enum soothe_status status = words ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    double             first, last;
+    int64_t            n = 0;
+    if (status)
+        return status;
+    to    = strstr(words, "..");
+    slash = strchr(to, '/');
+    *to   = '\0';
+    to += 2;
+    if (slash)
+        *slash++ = '\0';
+    if (!slash || !soothe__parse_int64(&n, slash, 2, STEPS_MAX) || !soothe__parse_double(&first, words, -1e6, 1e6) ||
+        !soothe__parse_double(&last, to, -1e6, 1e6))
+        status =
+            soothe__fail(err, SOOTHE_E_ARGUMENT, "\"%.*s\": a sweep is FROM..TO/STEPS with 2 to %d steps, as 0.25..1/4",
+                         (int)n_end, from, STEPS_MAX);
+    for (int64_t i = 0; i < n && !status; i++) {
+        char *text = soothe__format("%.*s%.6g%s", (int)(from - entry), entry,
+                                    first + (last - first) * (double)i / (double)(n - 1), from + n_end);
+        status     = text ? add(list, text, err) : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+        free(text);
     }
-    m.method = method->name;
-    while (next && !status) {
-        char *word = next;
-        next       = strchr(word, ':');
-        if (next)
-            *next++ = '\0';
-        status = parse_option(&m, &sweep, word, err);
-    }
-    if (!status && sweep.n == 0)
-        status = add(list, &m, err);
-    for (size_t i = 0; i < sweep.n && !status; i++) {
-        m.strength = (float)(sweep.from + (sweep.to - sweep.from) * (double)i / (double)(sweep.n - 1));
-        status     = add(list, &m, err);
-    }
-    free(m.calibrator);
-    free(m.base);
+    free(words);
     return status;
+}
+
+/* The ".." of a sweep: between a digit and a number, not in a file's name ("../a.gguf"). */
+static const char *sweep_in(const char *entry) {
+    for (const char *dots = strstr(entry, ".."); dots; dots = strstr(dots + 1, ".."))
+        if (dots > entry && strchr("0123456789.", dots[-1]) && dots[2] && strchr("-0123456789.", dots[2]))
+            return dots;
+    return NULL;
+}
+
+/* Where an entry ends: at a comma that is not followed by KEY=VALUE. */
+static size_t entry_length(const char *list) {
+    size_t n = strcspn(list, ",");
+    while (list[n]) {
+        const char  *next = list + n + 1;
+        const size_t word = strcspn(next, ",:+=");
+        if (next[word] != '=')
+            break;
+        n += 1 + strcspn(next, ",");
+    }
+    return n;
 }
 
 enum soothe_status soothe__eval_methods_parse(struct soothe__eval_methods *methods, const char *list,
                                               struct soothe_error *err) {
-    *methods                = (struct soothe__eval_methods){.n = 0};
-    char              *copy = soothe__strdup(list), *next = copy;
-    enum soothe_status status = copy ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-    while (next && !status) {
-        char *entry = next;
-        next        = strchr(entry, ',');
-        if (next)
-            *next++ = '\0';
-        status = parse_entry(methods, entry, err);
+    *methods                  = (struct soothe__eval_methods){.n = 0};
+    enum soothe_status status = SOOTHE_OK;
+    for (bool more = true; more && !status;) {
+        const size_t n     = entry_length(list);
+        char        *entry = soothe__format("%.*s", (int)n, list);
+        const char  *dots  = entry ? sweep_in(entry) : NULL;
+        status             = !entry ? soothe__fail(err, SOOTHE_E_MEMORY, "out of memory")
+                             : dots ? add_sweep(methods, entry, dots, err)
+                                    : add(methods, entry, err);
+        free(entry);
+        more = list[n] != '\0';
+        list += n + more;
     }
-    free(copy);
     if (status)
         soothe__eval_methods_free(methods);
     return status;
@@ -144,8 +106,7 @@ enum soothe_status soothe__eval_methods_parse(struct soothe__eval_methods *metho
 void soothe__eval_methods_free(struct soothe__eval_methods *methods) {
     for (size_t i = 0; i < methods->n; i++) {
         free(methods->items[i].name);
-        free(methods->items[i].calibrator);
-        free(methods->items[i].base);
+        soothe__chain_free(&methods->items[i].chain);
     }
     free(methods->items);
     *methods = (struct soothe__eval_methods){.n = 0};

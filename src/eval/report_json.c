@@ -263,11 +263,19 @@ static json_t *read_timing(const struct soothe__report *r) {
 
 /* What a method was run with, in single values; all about its files is in the settings. */
 static json_t *json_options(const json_t *manifest) {
-    json_t *o    = json_object();
-    json_t *file = json_object_get(json_object_get(manifest, "calibrator"), "file");
-    if (file) {
-        json_object_set(o, "strength", json_object_get(manifest, "strength"));
-        json_object_set(o, "calibrator", file);
+    json_t       *o = json_object(), *value;
+    const json_t *link;
+    const char   *key;
+    size_t        i;
+    json_array_foreach(json_object_get(manifest, "chain"), i, link) {
+        const json_t *file = json_object_get(json_object_get(link, "source"), "file");
+        json_object_foreach(json_object_get(link, "parameters"), key, value)
+            json_object_set(o, key, json_is_object(value) ? json_object_get(value, "file") : value);
+        const char *method = json_string_value(json_object_get(link, "method"));
+        if (method && strcmp(method, "none"))
+            json_object_set(o, "strength", json_object_get(link, "strength"));
+        if (file)
+            json_object_set(o, "file", (json_t *)file);
     }
     return o;
 }
@@ -373,12 +381,12 @@ static json_t *json_scorers(const struct soothe__report *r) {
 
 static json_t *json_hashes(const struct soothe__report *r) {
     const json_t *m       = r->manifest;
-    json_t       *scorers = json_array(), *calibrators = json_array(), *method;
+    json_t       *scorers = json_array(), *files = json_array(), *method;
     size_t        i;
-    json_array_foreach(json_object_get(m, "methods"), i, method)
-        json_array_append(calibrators, json_object_get(json_object_get(method, "calibrator"), "sha256")
-                                           ? json_object_get(json_object_get(method, "calibrator"), "sha256")
-                                           : json_null());
+    json_array_foreach(json_object_get(m, "methods"), i, method) {
+        json_t *link = json_array_get(json_object_get(method, "chain"), 0), *file = json_object_get(link, "source");
+        json_array_append(files, json_is_object(file) ? json_object_get(file, "sha256") : json_null());
+    }
     for (i = 0; i < r->figures.n_scorers; i++) {
         const char *spec, *kind, *identity;
         scorer_names(r, i, &spec, &kind, &identity);
@@ -386,8 +394,7 @@ static json_t *json_hashes(const struct soothe__report *r) {
     }
     return json_pack("{s:O?, s:O?, s:O?, s:o, s:o}", "model", json_object_get(json_object_get(m, "model"), "sha256"),
                      "ppl_model", json_object_get(json_object_get(m, "ppl_model"), "sha256"), "prompts",
-                     json_object_get(json_object_get(m, "prompts"), "sha256"), "scorers", scorers, "calibrators",
-                     calibrators);
+                     json_object_get(json_object_get(m, "prompts"), "sha256"), "scorers", scorers, "files", files);
 }
 
 /* The manifest, and what the report itself decided. */

@@ -214,16 +214,13 @@ static void method_context(const struct soothe__eval_work *w, struct llama_conte
 
 enum soothe_status soothe__eval_apply_method(struct soothe__eval_worker *worker, size_t i_method,
                                              struct soothe_error *err) {
-    const struct soothe__eval_work   *w = worker->w;
-    const struct soothe__eval_method *m = &w->o->methods.items[i_method];
-    struct soothe__method_options     o = soothe__method_options_default();
-    o.calibrator_path                   = m->calibrator;
-    o.base_path                         = m->base;
-    o.strength                          = m->strength;
-    method_context(w, &o.context);
-    soothe__method_release(&worker->method);
+    const struct soothe__eval_work *w       = worker->w;
+    struct llama_context_params     context = soothe_session_params_default().context;
+    method_context(w, &context);
+    soothe__applied_release(&worker->method);
     worker->i_method = i_method;
-    return soothe__method_apply(&worker->method, m->method, w->target, w->o->model_path, &o, err);
+    return soothe__chain_apply(&worker->method, &w->o->methods.items[i_method].chain, w->target, w->o->model_path,
+                               &context, err);
 }
 
 enum soothe_status soothe__eval_open_ppl(struct soothe__eval_worker *worker, struct soothe_error *err) {
@@ -283,7 +280,23 @@ static json_t *json_float(float x) {
     return json_real(round((double)x * 1e6) / 1e6);
 }
 
-/* Applied once, to learn what strength and calibrator it means, and that it works, before hours are spent. */
+/* A link of a chain: its strength, its file and what else was given. */
+static json_t *json_link(const struct soothe__link *l, enum soothe_status *status, struct soothe_error *err) {
+    json_t *given = json_object();
+    for (size_t i = 0; l->method->parameters && l->method->parameters[i].name && !*status; i++) {
+        const struct soothe__parameter *p = &l->method->parameters[i];
+        const struct soothe__value     *v = &l->values[i];
+        if (v->given)
+            json_object_set_new(given, p->name,
+                                p->kind == SOOTHE__FILE                         ? json_file(v->text, status, err)
+                                : isnan(v->number) || p->kind == SOOTHE__CHOICE ? json_string(v->text)
+                                                                                : json_float((float)v->number));
+    }
+    return json_pack("{s:s, s:o, s:o, s:o}", "method", l->method->name, "strength", json_float(l->strength), "source",
+                     l->source && !*status ? json_file(l->source, status, err) : json_null(), "parameters", given);
+}
+
+/* Applied once, to learn what strengths and files it means, and that it works, before hours are spent. */
 static json_t *json_method(struct soothe__eval_work *w, size_t i_method, enum soothe_status *status,
                            struct soothe_error *err) {
     const struct soothe__eval_method *m     = &w->o->methods.items[i_method];
@@ -292,13 +305,13 @@ static json_t *json_method(struct soothe__eval_work *w, size_t i_method, enum so
         *status = soothe__eval_apply_method(&trial, i_method, err);
     if (*status)
         return NULL;
-    json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", m->name, "method", m->method, "strength",
-                          json_float(trial.method.strength), "calibrator",
-                          trial.method.source ? json_file(trial.method.source, status, err) : json_null(), "base",
-                          m->base ? json_file(m->base, status, err) : json_null());
+    json_t *links = json_array();
+    for (size_t i = 0; i < trial.method.n && !*status; i++)
+        json_array_append_new(links, json_link(&trial.method.links[i], status, err));
+    json_t *o = json_pack("{s:s, s:o}", "name", m->name, "chain", links);
     if (!o && !*status)
-        *status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the name of a file of method %s is not UTF-8", m->method);
-    soothe__method_release(&trial.method);
+        *status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the name of a file of method %s is not UTF-8", m->name);
+    soothe__applied_release(&trial.method);
     return o;
 }
 

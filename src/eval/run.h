@@ -60,10 +60,10 @@ struct soothe__eval_work {
 };
 
 struct soothe__eval_worker {
-    struct soothe__eval_work     *w;
-    struct soothe__applied_method method; /* at work: the i_method-th */
-    size_t                        i_method;
-    struct soothe_session        *ppl_session;
+    struct soothe__eval_work *w;
+    struct soothe__applied    method; /* at work: the i_method-th */
+    size_t                    i_method;
+    struct soothe_session    *ppl_session;
 };
 
 /* run.c: sessions for a worker. */

@@ -132,7 +132,7 @@ static void *work(void *user) {
     }
     if (status)
         note_failure(w, status, &err);
-    soothe__method_release(&worker.method);
+    soothe__applied_release(&worker.method);
     soothe_session_free(worker.ppl_session);
     return NULL;
 }

@@ -2,7 +2,7 @@
  * Many continuations at once over one session.
  *
  * All of a prompt but its last token is decoded once and copied (soothe_seq_cp) to the sequences that continue
- * it; the last token goes in with each of them, since its logits depend on the strength. From then on every step
+ * it; the last token goes in with each of them, since its logits depend on the dose. From then on every step
  * decodes one token of each sequence. Free sequences take up the next continuation in order; a prompt with
  * continuations still to come is kept in one sequence more, the *keeper*. */
 #include <math.h>
@@ -46,7 +46,7 @@ struct generator {
     struct llama_batch                     batch;
     int32_t                                n_batch;
     size_t                                 i_prompt;  /* the next continuation to start: this prompt's … */
-    size_t                                 i_variant; /* … strength * n_samples + sample                */
+    size_t                                 i_variant; /* … dose * n_samples + sample                */
     size_t                                 n_variants;
     struct soothe__shortlist               shortlist;
     llama_seq_id                           primary; /* carries the prompt i_prompt since this round, or -1 */
@@ -145,7 +145,7 @@ static enum soothe_status add_prompt(struct generator *g, const struct soothe__p
 
 static enum soothe_status start_slot(struct generator *g, struct slot *s, struct soothe_error *err) {
     const struct soothe__prompt *p         = &g->prompts[g->i_prompt];
-    const size_t                 n_samples = g->n_variants / (g->o->n_strengths ? g->o->n_strengths : 1);
+    const size_t                 n_samples = g->n_variants / (g->o->n_doses ? g->o->n_doses : 1);
     const size_t                 i_sample  = g->i_variant % n_samples;
     enum soothe_status           status =
         soothe__sampler_new(&s->sampler, &g->o->sampling, g->vocab, g->n_ctx, p->stream, (uint32_t)i_sample, err);
@@ -154,11 +154,11 @@ static enum soothe_status start_slot(struct generator *g, struct slot *s, struct
     for (int32_t i = 0; i < p->n_tokens; i++) /* the penalties look back into the prompt */
         soothe__sampler_accept(s->sampler, p->tokens[i]);
     s->c = (struct soothe__continuation){
-        .i_prompt = g->i_prompt, .i_sample = (int32_t)i_sample, .i_strength = g->i_variant / n_samples};
-    if (g->o->n_strengths)
-        status = soothe_session_set_strength(g->session, sequence_of(g, s), g->o->strengths[s->c.i_strength], err);
-    s->c.strength = soothe_session_strength(g->session, sequence_of(g, s));
-    s->bytes      = (struct soothe__utf8_stream){.n_held = 0};
+        .i_prompt = g->i_prompt, .i_sample = (int32_t)i_sample, .i_dose = g->i_variant / n_samples};
+    if (g->o->n_doses)
+        status = soothe__session_set_dose(g->session, sequence_of(g, s), g->o->doses[s->c.i_dose], err);
+    s->c.dose = soothe__session_dose(g->session, sequence_of(g, s));
+    s->bytes  = (struct soothe__utf8_stream){.n_held = 0};
     if (s->text) /* of the continuation before */
         s->text[0] = '\0';
     s->budget  = budget_of(g, p);
@@ -411,7 +411,7 @@ enum soothe_status soothe__generate(struct soothe_session *session, const struct
                                  .n_batch   = (int32_t)llama_n_batch(ctx),
                                  .primary   = -1};
     g.n_variants =
-        (size_t)(options->n_samples > 0 ? options->n_samples : 1) * (options->n_strengths ? options->n_strengths : 1);
+        (size_t)(options->n_samples > 0 ? options->n_samples : 1) * (options->n_doses ? options->n_doses : 1);
     /* A context shared by several may be larger than what the model was trained for. */
     const int32_t trained = llama_model_n_ctx_train(llama_get_model(ctx));
     g.n_longest           = g.n_slots > 1 && trained < g.n_ctx ? trained : g.n_ctx;

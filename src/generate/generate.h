@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Going on from prompts: sampling, chat templates, and many continuations at once over one session.
  *
- * A *prompt* is continued under each of the given strengths, n_samples times each; every such *continuation* has
+ * A *prompt* is continued under each of the given doses, n_samples times each; every such *continuation* has
  * a random generator of its own, so its text depends neither on how many run beside it nor on their order (but
  * for the engine's rounding, which differs a little with the size of a batch). */
 #ifndef SOOTHE_GENERATE_H
@@ -91,9 +91,9 @@ struct soothe__generated_token {
 
 /* One continuation, as far as it is. Owned by the generator, valid during the callback. */
 struct soothe__continuation {
-    size_t                                i_prompt, i_strength;
+    size_t                                i_prompt, i_dose;
     int32_t                               i_sample;
-    float                                 strength;
+    float                                 dose;
     const char                           *text; /* valid UTF-8, zero-terminated */
     size_t                                size;
     const struct soothe__generated_token *tokens; /* without the one that ended it */
@@ -104,12 +104,12 @@ struct soothe__continuation {
 
 struct soothe__generate_options {
     struct soothe__sampling      sampling;
-    int32_t                      n_samples;   /* continuations per prompt and strength; 0: 1                 */
-    int32_t                      n_predict;   /* tokens of each at most; -1: until the context is full       */
-    const float                 *strengths;   /* each prompt is continued under each, with equal random numbers; */
-    size_t                       n_strengths; /* 0: as the session is set                                    */
-    bool                         log_probs;   /* costs a pass over the vocabulary per token                  */
-    const volatile sig_atomic_t *stop;        /* becomes nonzero to stop; NULL: never                        */
+    int32_t                      n_samples; /* continuations per prompt and dose; 0: 1                 */
+    int32_t                      n_predict; /* tokens of each at most; -1: until the context is full       */
+    const float                 *doses;     /* each prompt is continued under each, with equal random numbers; */
+    size_t                       n_doses;   /* 0: as the session is set. See soothe__session_set_dose      */
+    bool                         log_probs; /* costs a pass over the vocabulary per token                  */
+    const volatile sig_atomic_t *stop;      /* becomes nonzero to stop; NULL: never                        */
     /* Reads the state of each generated token, where soothe__session_tap listens (the caller's to set): a probe's
      * logit. A continuation's last token is then decoded too. NULL: no reading. */
     double (*read)(void *read_user, const float *state);
@@ -138,7 +138,7 @@ void soothe__generate_context(struct llama_context_params *context, const struct
  * errors  SOOTHE_E_ARGUMENT an empty prompt, or one that does not fit the context (said before anything runs);
  *         SOOTHE_E_INTERRUPTED after options.stop: what was under way was handed to on_done;
  *         SOOTHE_E_NUMERIC logits that are no numbers; those of soothe_decode
- * state   the session is empty before and after; strengths given stay set on its sequences */
+ * state   the session is empty before and after; doses given stay set on its sequences */
 enum soothe_status soothe__generate(struct soothe_session *session, const struct soothe__prompt *prompts,
                                     size_t n_prompts, const struct soothe__generate_options *options,
                                     struct soothe__generate_stats *stats, struct soothe_error *err);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "fusion/fusion.h"
+#include "fusion/stage.h"
 #include "methods/methods.h"
 
 /* The shipped calibrator was made for one model: elsewhere the way on is told. */
@@ -26,31 +27,45 @@ static enum soothe_status open_default(struct soothe_calibrator **cal, const cha
     return status;
 }
 
-static enum soothe_status apply(struct soothe__applied_method *m, struct llama_model *target, const char *target_path,
-                                const struct soothe__method_options *options, struct soothe_error *err) {
+static enum soothe_status open_calibrator(struct soothe__link *l, const struct soothe__method_target *target,
+                                          struct llama_context_params *context, struct soothe_error *err) {
+    (void)context;
     struct soothe_calibrator       *cal    = NULL;
-    struct soothe_calibrator_params opened = soothe_calibrator_params_default();
-    opened.base_path                       = options->base_path;
-    enum soothe_status status              = options->calibrator_path
-                                                 ? soothe_calibrator_open(&cal, options->calibrator_path, target_path, &opened, err)
-                                                 : open_default(&cal, target_path, &opened, err);
+    struct soothe_calibrator_params params = soothe_calibrator_params_default();
+    const char                     *path   = soothe__link_value(l, "calibrator")->text;
+    params.base_path                       = soothe__link_value(l, "base")->text;
+    const enum soothe_status status        = path ? soothe_calibrator_open(&cal, path, target->path, &params, err)
+                                                  : open_default(&cal, target->path, &params, err);
     if (status)
         return status;
-    m->state    = cal;
-    m->source   = cal->path;
-    m->strength = isnan(options->strength) ? cal->default_strength : options->strength;
+    const float strength = soothe__link_number(l, "strength");
+    l->state             = cal;
+    l->source            = cal->path;
+    l->strength          = isnan(strength) ? cal->default_strength : strength;
+    return SOOTHE_OK;
+}
 
-    struct soothe_session_params params = soothe_session_params_default();
-    params.context                      = options->context;
-    params.strength                     = m->strength;
-    return soothe_session_new(&m->session, target, cal, &params, err);
+static enum soothe_status attach(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err) {
+    return soothe__session_add_calibrator(session, l->state, l->strength, 0, err);
 }
 
 static void release(void *state) {
     soothe_calibrator_free(state);
 }
 
-const struct soothe__method soothe__method_fusion = {.name    = "fusion",
-                                                     .summary = "a calibrator's final state fused into the target's",
-                                                     .apply   = apply,
-                                                     .release = release};
+static const struct soothe__parameter PARAMETERS[] = {
+    {"strength", SOOTHE__NUMBER, NULL, -100, 100, NULL, "0: plain; what the calibrator recommends if not given"},
+    {"calibrator", SOOTHE__FILE, NULL, 0, 0, NULL, "a calibrator's file; the shipped one where it fits if not given"},
+    {"base", SOOTHE__FILE, NULL, 0, 0, NULL, "base of a packed calibrator, if not the target itself"},
+    {.name = NULL}};
+
+const struct soothe__method soothe__method_fusion = {
+    .name       = "fusion",
+    .summary    = "a calibrator's final state fused into the target's",
+    .stage      = "state",
+    .cost       = "the calibrator's blocks; without blocks one d x d product",
+    .source     = "Detoxification of LLMs through Output-layer Fusion with a Calibration Model, 2025",
+    .parameters = PARAMETERS,
+    .open       = open_calibrator,
+    .attach     = attach,
+    .release    = release};

@@ -1,58 +1,135 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Ways to make a target speak more gently, behind one interface: chosen by name, given options, each yields a
- * session to generate with. One method = one file here, one line in the table of methods.c, one page in
- * docs/methods/.
+ * Ways to make a target speak more gently, behind one interface: chosen by name, given parameters, put one behind the
+ * other in a *chain*. One method = one file here, one line in the table of methods.c, one page in docs/methods/.
  *
- *     struct soothe__applied_method m;
- *     if (soothe__method_apply(&m, "fusion", model, "target.gguf", &options, &err)) die(err.message);
- *     soothe__generate(m.session, ...);
- *     soothe__method_release(&m);
- */
+ *     struct soothe__chain chain = {0};
+ *     struct soothe__applied a;
+ *     if (soothe__chain_add(&chain, "cfl+fusion:strength=0.5", &err)) die(err.message);
+ *     if (soothe__chain_apply(&a, &chain, model, "target.gguf", &context, &err)) die(err.message);
+ *     soothe__generate(a.session, ...);
+ *     soothe__applied_release(&a);
+ *     soothe__chain_free(&chain);
+ *
+ * A chain in words: NAME[:KEY=VALUE[:KEY=VALUE]...] joined by '+'; a comma will do for the colon between parameters. */
 #ifndef SOOTHE_METHODS_H
 #define SOOTHE_METHODS_H
 
 #include "base/base.h"
 
-struct soothe__method_options {
-    const char                 *calibrator_path; /* NULL: the shipped default where it fits           */
-    const char                 *base_path;       /* of a calibrator in delta form; NULL: the target   */
-    float                       strength;        /* NaN: what the method recommends                   */
-    struct llama_context_params context;         /* of the target, see soothe__generate_context       */
-};
-struct soothe__method_options soothe__method_options_default(void);
+enum { SOOTHE__PARAMETERS_MAX = 16, SOOTHE__CHAIN_MAX = 8 };
 
-/* A method at work on a target. */
-struct soothe__applied_method {
+/* ---- what a method tells of itself --------------------------------------------------------------------- */
+
+enum soothe__parameter_kind {
+    SOOTHE__NUMBER,
+    SOOTHE__INTEGER,
+    SOOTHE__CHOICE, /* one of `choices`                          */
+    SOOTHE__FILE,   /* a file; evaluations record its hash       */
+    SOOTHE__TEXT
+};
+
+struct soothe__parameter {
+    const char                 *name;
+    enum soothe__parameter_kind kind;
+    const char                 *fallback;        /* as it would be typed; NULL: the method decides, `help` says how */
+    double                      lowest, highest; /* of numbers */
+    const char                 *choices;         /* "margin softmax" */
+    const char                 *help;            /* one line */
+};
+
+struct soothe__value {
+    bool   given;  /* by the user; else it is the fallback's                         */
+    double number; /* NaN where there is none; of a choice: its place in `choices`   */
+    char  *text;   /* as typed; NULL where there is none                             */
+};
+
+/* A method at work on a target, as one link of a chain. */
+struct soothe__link {
     const struct soothe__method *method;
-    struct soothe_session       *session;
-    void                        *state;    /* the method's own               */
-    float                        strength; /* the one in force; 0 for plain  */
-    const char                  *source;   /* the calibrator's file or NULL; owned by state */
+    struct soothe__value         values[SOOTHE__PARAMETERS_MAX]; /* in the order of method->parameters; borrowed */
+    void                        *state;    /* the method's own                                                   */
+    float                        strength; /* the one in force: the first parameter of most; 0: no effect        */
+    const char                  *source;   /* the file at work, of which evaluations record the hash, or NULL; owned by
+                                              state */
+};
+
+struct soothe__method_target {
+    struct llama_model *model;
+    const char         *path;
 };
 
 struct soothe__method {
     const char *name;
-    const char *summary; /* one line without a full stop */
-    /* Fills session, state, strength and source of a zeroed m; after an error what is filled gets released. */
-    enum soothe_status (*apply)(struct soothe__applied_method *m, struct llama_model *target, const char *target_path,
-                                const struct soothe__method_options *options, struct soothe_error *err);
+    const char *summary; /* one line without a full stop                                                    */
+    const char *stage;   /* "state", "logits", "candidates", "prompt", "text", "gate" or "none"             */
+    const char *cost;    /* of a token, in words: "one d x d product"                                       */
+    const char *source;  /* the paper                                                                       */
+    const struct soothe__parameter *parameters; /* ended by one without a name; the first is the strength: what
+                                                   --strength sets, and at 0 the method does nothing        */
+    /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made (cells
+     * for sequences of its own; ids from context->n_seq_max up are free for it, to 255, in this chain's order).
+     * After an error what is filled gets released. NULL: nothing to open. */
+    enum soothe_status (*open)(struct soothe__link *l, const struct soothe__method_target *target,
+                               struct llama_context_params *context, struct soothe_error *err);
+    /* Adds its stages to the session. NULL: none. */
+    enum soothe_status (*attach)(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err);
     void (*release)(void *state); /* after the session has ended; state may be NULL */
 };
 
 /* NULL if there is none of that name; name NULL: the default. */
 const struct soothe__method *soothe__method_find(const char *name);
-/* "fusion, none": all of them, the default first, cut to size. */
+/* The i-th, the default first; NULL behind the last. */
+const struct soothe__method *soothe__method_at(size_t i);
+/* "fusion, none": all of them, cut to size. */
 void soothe__method_names(char *out, size_t size);
 
-/* name         NULL: the default
- * target       borrowed, must outlive m;  target_path  its file
- * errors       SOOTHE_E_ARGUMENT no method of that name, an option that it does not take; those of
- *              soothe_calibrator_open and soothe_session_new
- * state        after an error m is released */
-enum soothe_status soothe__method_apply(struct soothe__applied_method *m, const char *name, struct llama_model *target,
-                                        const char *target_path, const struct soothe__method_options *options,
-                                        struct soothe_error *err);
-void               soothe__method_release(struct soothe__applied_method *m); /* also of a zeroed one */
+/* For methods: the value of the parameter of that name, which must exist. */
+const struct soothe__value *soothe__link_value(const struct soothe__link *l, const char *name);
+static inline float         soothe__link_number(const struct soothe__link *l, const char *name) {
+            return (float)soothe__link_value(l, name)->number;
+}
+
+/* ---- chains: chain.c ------------------------------------------------------------------------------------- */
+
+struct soothe__chain {
+    struct soothe__chain_item {
+        const struct soothe__method *method;
+        struct soothe__value         values[SOOTHE__PARAMETERS_MAX];
+    } items[SOOTHE__CHAIN_MAX];
+    size_t n;
+};
+
+/* Adds the methods of `text` ("plain" is another word for none; NULL: the default).
+ * errors  SOOTHE_E_ARGUMENT no method or parameter of that name, a value out of its range, too many
+ * state   after an error the chain is as it was, and is freed as ever */
+enum soothe_status soothe__chain_add(struct soothe__chain *chain, const char *text, struct soothe_error *err);
+/* Sets a parameter of every method that has one of that name ("strength": the first parameter of each, whatever its
+ * name). errors  SOOTHE_E_ARGUMENT no method of the chain has it, or a value out of its range */
+enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *name, const char *value,
+                                     struct soothe_error *err);
+/* "cfl+fusion:strength=0.5": what was given, files without their folders; "plain" for none; fresh, NULL: no memory. */
+char *soothe__chain_name(const struct soothe__chain *chain);
+void  soothe__chain_free(struct soothe__chain *chain); /* also of a zeroed one */
+
+/* A chain at work. */
+struct soothe__applied {
+    struct soothe_session *session;
+    struct soothe__link    links[SOOTHE__CHAIN_MAX];
+    size_t                 n;
+};
+
+/* chain    an empty one: the default method; borrowed, must outlive a
+ * target   borrowed, must outlive a;  target_path  its file;  context  see soothe__generate_context
+ * errors   those of the methods and of soothe_session_new
+ * state    after an error a is released */
+enum soothe_status soothe__chain_apply(struct soothe__applied *a, struct soothe__chain *chain,
+                                       struct llama_model *target, const char *target_path,
+                                       const struct llama_context_params *context, struct soothe_error *err);
+void               soothe__applied_release(struct soothe__applied *a); /* also of a zeroed one */
+/* "cfl+fusion", cut to size; the first link's file at work, or NULL; the strength of a single method, else NaN. */
+void        soothe__applied_names(const struct soothe__applied *a, char *out, size_t size);
+const char *soothe__applied_source(const struct soothe__applied *a);
+float       soothe__applied_strength(const struct soothe__applied *a);
 
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
