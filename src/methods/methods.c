@@ -7,6 +7,10 @@
 static const struct soothe__method *const METHODS[] = {
     &soothe__method_fusion,
     &soothe__method_none,
+    &soothe__method_dexperts,
+    &soothe__method_self_debias,
+    &soothe__method_proxy,
+    &soothe__method_gedi,
     NULL,
 };
 
