@@ -104,7 +104,7 @@ static void apply_rule(const char *line, float z[V]) {
                               &err),
              &err);
     else if (sscanf(line, "success %lf", &x[0]) == 1)
-        soothe__mix_success(z, V, strcmp(line + 8, "1") ? two : one, (float)x[0]);
+        soothe__mix_success(z, V, strcmp(line + 8, "1") ? two : one, 0, (float)x[0]);
     else
         fail_msg("no rule: %s", line);
 }

@@ -11,6 +11,7 @@ static const struct soothe__method *const METHODS[] = {
     &soothe__method_self_debias,
     &soothe__method_proxy,
     &soothe__method_gedi,
+    &soothe__method_nado,
     NULL,
 };
 

@@ -134,7 +134,7 @@ float       soothe__applied_strength(const struct soothe__applied *a);
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
 extern const struct soothe__method soothe__method_dexperts, soothe__method_proxy, soothe__method_gedi,
-    soothe__method_self_debias;
+    soothe__method_self_debias, soothe__method_nado;
 
 /* ---- the shipped calibrator: default_calibrator.c ---------------------------------------------------- */
 

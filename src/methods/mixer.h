@@ -146,8 +146,8 @@ struct soothe__gedi {
 enum soothe_status soothe__mix_gedi(float *z, int32_t n, const float *desired, const float *undesired,
                                     const double sums[2], int32_t length, const struct soothe__gedi *p,
                                     struct soothe_error *err);
-/* NADO (Meng et al. 2022), as ACFT uses it: z <- z + strength log sigmoid(g). */
-void soothe__mix_success(float *z, int32_t n, const float *g, float strength);
+/* NADO (Meng et al. 2022), as ACFT uses it: z <- z + strength log sigmoid(g + offset). */
+void soothe__mix_success(float *z, int32_t n, const float *g, float offset, float strength);
 
 /* The largest t among values (n) for which the weights of all values >= t add up to `mass` or more; the least value if
  * all together do not. Values of -inf do not count. NaN: no memory. */

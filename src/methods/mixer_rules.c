@@ -166,7 +166,9 @@ enum soothe_status soothe__mix_gedi(float *z, int32_t n, const float *desired, c
     return isnan(threshold) ? no_memory(err) : SOOTHE_OK;
 }
 
-void soothe__mix_success(float *z, int32_t n, const float *g, float strength) {
-    for (int32_t i = 0; i < n; i++)
-        z[i] -= strength * (g[i] > 0 ? log1pf(expf(-g[i])) : log1pf(expf(g[i])) - g[i]);
+void soothe__mix_success(float *z, int32_t n, const float *g, float offset, float strength) {
+    for (int32_t i = 0; i < n; i++) {
+        const float x = g[i] + offset;
+        z[i] -= strength * (x > 0 ? log1pf(expf(-x)) : log1pf(expf(x)) - x);
+    }
 }
