@@ -8,7 +8,7 @@ try --suite challenging-mini --out x -k 0
 try --suite challenging-mini --out x --top-p 2
 try --suite challenging-mini --out x --shard 3/3
 try --suite challenging-mini --out x --shard 1
-try --suite challenging-mini --out x --methods plain,nosuch
+try --suite challenging-mini --out x --methods plain,nosuch | sed 's/there are: fusion,.* (soothe/there are: fusion, … (soothe/'
 try merge
 try merge a
 try rescore

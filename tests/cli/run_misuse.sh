@@ -6,7 +6,7 @@ try -p a -f b
 try word
 try -p a word
 try -p a --nonsense
-try -p a --method magic
+try -p a --method magic | sed 's/there are: fusion,.* (soothe/there are: fusion, … (soothe/'
 try -p a --method none --strength 1
 try -p a --method none --base b.gguf
 try -p a --method none --compare
