@@ -297,6 +297,7 @@ struct pair {
     struct llama_model       *target, *base; /* base: whose tokens the calibrator has */
     struct soothe_calibrator *cal, *plain;   /* by text beside the target; by tokens beside the base */
     struct soothe_session    *s, *fresh;
+    float                     tolerance;
 };
 
 static struct soothe_session *open_session(struct llama_model *target, const struct soothe_calibrator *cal,
@@ -330,8 +331,10 @@ static struct pair open_pair(const struct tiny_options *target, const struct tin
     p.target = llama_model_load_from_file(TARGET, llama_model_default_params());
     p.base   = llama_model_load_from_file(BASE, llama_model_default_params());
     assert_true(p.target && p.base);
-    p.s     = open_session(p.target, p.cal, 512, true);
-    p.fresh = open_session(p.base, p.plain, 2048, false);
+    /* Measured: 2e-6; 8e-4 where the engine takes GELU from a table in F16, whose steps magnify rounding. */
+    p.tolerance = base->family == TINY_GEMMA3 || base->family == TINY_GPT2 ? 3e-3f : 1e-5f;
+    p.s         = open_session(p.target, p.cal, 512, true);
+    p.fresh     = open_session(p.base, p.plain, 2048, false);
     return p;
 }
 
@@ -431,7 +434,7 @@ static void check_state(const struct pair *p, const struct shadow *s, int32_t n,
     assert_true(h && row < n_rows);
     float *expected = expected_state(p, s, n);
     for (int32_t i = 0; i < d; i++)
-        if (!(fabsf(h[row * d + i] - expected[i]) < 1e-4f))
+        if (!(fabsf(h[row * d + i] - expected[i]) < p->tolerance))
             fail_msg("row %d, after %d tokens: state %d is %g, of a fresh calibrator %g", row, n, i,
                      (double)h[row * d + i], (double)expected[i]);
     free(expected);
