@@ -15,6 +15,7 @@
 #include "fusion/alignment_file.h"
 #include "fusion/calibrator_file.h"
 #include "fusion/fusion.h"
+#include "fusion/vocabulary_check.h"
 
 struct soothe_calibrator_params soothe_calibrator_params_default(void) {
     return (struct soothe_calibrator_params){.base_path = NULL, .block_type = GGML_TYPE_Q4_0};
@@ -22,20 +23,29 @@ struct soothe_calibrator_params soothe_calibrator_params_default(void) {
 
 /* ---- does it fit? ------------------------------------------------------------------------------ */
 
-static enum soothe_status check_vocabulary(const struct soothe__gguf *g, const struct soothe__gguf *target,
+/* Does it split text as the target does? If not, it follows the target's text by the vocabulary of `own`: its own file
+ * or, of a delta, its base, which must be the vocabulary that it says it has. */
+static enum soothe_status check_vocabulary(const struct soothe__gguf *g, const struct soothe__gguf *own, bool by_text,
                                            struct soothe_error *err) {
     char        hex[65];
     const char *ours = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_TOKENIZER);
-    const char *base = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_NAME);
-    soothe__tokenizer_hash(hex, target);
-    if (!ours || strcmp(ours, hex) != 0) {
-        return soothe__fail(
-            err, SOOTHE_E_MISMATCH,
-            "calibrator %s (cut from \"%s\") and target %s have different vocabularies (sha256 %.12s… and "
-            "%.12s…): they must split text into the same tokens",
-            g->path, base ? base : "?", target->path, ours ? ours : "none", hex);
+    if (!by_text) {
+        return SOOTHE_OK;
     }
-    return SOOTHE_OK;
+    soothe__tokenizer_hash(hex, own);
+    if (!ours || strcmp(ours, hex) != 0) {
+        return soothe__fail(err, SOOTHE_E_MISMATCH,
+                            "calibrator %s has another vocabulary than it was made with (sha256 %.12s…, in %s %.12s…)",
+                            g->path, ours ? ours : "none", own->path, hex);
+    }
+    return own == g ? soothe__vocabulary_check(g, err) : SOOTHE_OK;
+}
+
+static bool same_vocabulary(const struct soothe__gguf *g, const struct soothe__gguf *target) {
+    char        hex[65];
+    const char *ours = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_TOKENIZER);
+    soothe__tokenizer_hash(hex, target);
+    return ours && strcmp(ours, hex) == 0;
 }
 
 enum soothe_status soothe__fusion_check_target(const struct soothe__fusion *f, const struct soothe__gguf *g,
@@ -280,13 +290,18 @@ static enum soothe_status open_model(struct soothe_calibrator *cal, const struct
                                      const struct soothe__gguf *target, const struct soothe_calibrator_params *p,
                                      struct soothe_error *err) {
     const char *kind = soothe__gguf_find_string(g, SOOTHE__KEY_KIND);
+    cal->by_text     = !same_vocabulary(g, target);
     if (!kind || strcmp(kind, "delta") != 0) {
-        return load_model(cal, g, NULL, target, p, err);
+        const enum soothe_status checked = check_vocabulary(g, g, cal->by_text, err);
+        return checked ? checked : load_model(cal, g, NULL, cal->by_text ? NULL : target, p, err);
     }
     struct soothe__gguf base   = {0};
     enum soothe_status  status = soothe__gguf_open(&base, p->base_path ? p->base_path : target->path, err);
     if (status == SOOTHE_OK) {
         status = soothe__calibrator_check_base(g, &base, (uint32_t)cal->n_blocks, err);
+    }
+    if (status == SOOTHE_OK) {
+        status = check_vocabulary(g, &base, cal->by_text, err);
     }
     if (status == SOOTHE_OK) {
         status = load_model(cal, &base, g, NULL, p, err);
@@ -364,16 +379,10 @@ static enum soothe_status open_into(struct soothe_calibrator *cal, const struct 
     soothe__gguf_find_f32(g, SOOTHE__KEY_STRENGTH, &cal->default_strength);
     cal->n_blocks = (int32_t)n_blocks;
     status        = name_it(cal, g, err);
-    if (status == SOOTHE_OK && n_blocks > 0 && which != OF_ALIGNMENT) {
-        status = check_vocabulary(g, target, err);
-    }
     if (status == SOOTHE_OK) {
         status = open_matrices(cal, g, which, target, p, err);
     }
-    if (status == SOOTHE_OK && cal->n_blocks > 0 && which == OF_ALIGNMENT) { /* one without A needs no blocks */
-        status = check_vocabulary(g, target, err);
-    }
-    if (status == SOOTHE_OK && cal->n_blocks > 0) {
+    if (status == SOOTHE_OK && cal->n_blocks > 0) { /* with an alignment without A there are none */
         status = open_model(cal, g, target, p, err);
     }
     return status;
