@@ -34,7 +34,7 @@ const struct soothe__command soothe__command_align = {
 struct choice {
     char                        *model, *calibrator, *base, *from, *output, *objective, *precision, *states, *map, *on;
     char                       **data, **heldout;
-    int                          json, matrix, bias, seed;
+    int                          json, matrix, bias, exact, seed;
     struct soothe__own_pairs     own;
     float                        strength;
     struct soothe__align_request r;
@@ -232,6 +232,7 @@ static int run(struct choice *c, const char *more) {
     c->r.from_path       = c->from;
     c->r.out_path        = c->output;
     c->r.states_path     = c->states;
+    c->r.keep_type       = c->exact != 0;
     c->r.own_matrix      = c->matrix != 0;
     c->r.bias            = c->bias != 0;
     c->r.strength        = c->strength;
@@ -262,6 +263,7 @@ int soothe__cmd_align(int argc, const char **argv) {
         LIST_OPTION("data", data, "pairs and texts; may be repeated", "FILE"),
         LIST_OPTION("heldout", heldout, "texts for the figures at the end; may be repeated", "FILE"),
         NUMBER_OPTION("heldout-share", heldout_share, "without --heldout: this share of the data"),
+        FLAG_OPTION("exact", exact, "run the calibrator's blocks in the data types of its file, not in Q4_0"),
         FLAG_OPTION("matrix", matrix, "a matrix on the target's own state, beside A or alone"),
         FLAG_OPTION("bias", bias, "a constant added to the state, too"),
         TEXT_OPTION("from", '\0', from, "an alignment to begin from", "FILE"),

@@ -143,6 +143,7 @@ static enum soothe_status open_target(struct soothe__align_run *run, struct soot
 static enum soothe_status open_blocks(struct soothe__align_run *run, struct soothe_error *err) {
     struct soothe_calibrator_params p = soothe_calibrator_params_default();
     p.base_path                       = run->r.base_path;
+    p.keep_type                       = run->r.keep_type;
     if (run->n_blocks == 0)
         return SOOTHE_OK;
     return soothe__calibrator_open_blocks(&run->blocks, run->r.calibrator_path, run->r.model_path, &p, err);
@@ -203,6 +204,7 @@ static enum soothe_status states_key(char key[65], const struct soothe__align_ru
         return status;
     soothe__sha256_add(h, key, 64);
     soothe__sha256_add(h, calibrator, 64);
+    soothe__sha256_add(h, &run->r.keep_type, sizeof run->r.keep_type);
     soothe__sha256_finish(h, key);
     return SOOTHE_OK;
 }

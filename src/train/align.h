@@ -27,6 +27,7 @@ struct soothe__align_request {
     const char *model_path;
     const char *calibrator_path; /* NULL: none, a matrix on the target's own state */
     const char *base_path;       /* model that the calibrator was made from; NULL: the target or the file itself */
+    bool        keep_type;       /* run its blocks in the types of its file, as calibrator_params.keep_type */
     const char *from_path;       /* an alignment to begin from; NULL: from nothing */
     const char *out_path;
 
