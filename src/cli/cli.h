@@ -29,6 +29,8 @@ extern const struct soothe__command soothe__command_calibrator;
 int                                 soothe__cmd_calibrator(int argc, const char **argv);
 extern const struct soothe__command soothe__command_calibrator_train; /* a subcommand of calibrator */
 int                                 soothe__cmd_calibrator_train(int argc, const char **argv);
+extern const struct soothe__command soothe__command_align;
+int                                 soothe__cmd_align(int argc, const char **argv);
 extern const struct soothe__command soothe__command_ppl;
 int                                 soothe__cmd_ppl(int argc, const char **argv);
 extern const struct soothe__command soothe__command_lasso;

@@ -14,6 +14,7 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_run,
     &soothe__command_demo,
     &soothe__command_calibrator,
+    &soothe__command_align,
     &soothe__command_ppl,
     &soothe__command_lasso,
     &soothe__command_eval,
