@@ -2,6 +2,7 @@
  * The trie of a table, its walk over a text, and the lists of tokens that complete a word at each of its places. */
 #include "methods/token_table.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ struct penalties {
 };
 
 struct soothe__token_table {
+    atomic_uint      n_owners;
     int32_t          n_vocab;
     char            *bytes; /* of all tokens, one after another; token t has those from at[t] to at[t + 1] */
     uint32_t        *at;    /* (n_vocab + 1) */
@@ -313,6 +315,8 @@ enum soothe_status soothe__token_table_new(struct soothe__token_table **table, c
                                            const struct llama_vocab *vocab, struct soothe_error *err) {
     struct soothe__token_table *t = soothe__calloc(1, sizeof *t);
     *table                        = NULL;
+    if (t)
+        atomic_init(&t->n_owners, 1);
     if (!t || !make_trie(t, words) || !read_vocabulary(t, vocab) || !make_lists(t)) {
         soothe__token_table_free(t);
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for a table of %zu words", words->n);
@@ -321,8 +325,13 @@ enum soothe_status soothe__token_table_new(struct soothe__token_table **table, c
     return SOOTHE_OK;
 }
 
+struct soothe__token_table *soothe__token_table_share(struct soothe__token_table *t) {
+    atomic_fetch_add(&t->n_owners, 1);
+    return t;
+}
+
 void soothe__token_table_free(struct soothe__token_table *t) {
-    if (!t)
+    if (!t || atomic_fetch_sub(&t->n_owners, 1) > 1)
         return;
     free(t->bytes);
     free(t->at);
@@ -337,8 +346,9 @@ void soothe__token_table_free(struct soothe__token_table *t) {
 /* ---- a row ---------------------------------------------------------------------------------------------------- */
 
 bool soothe__token_room_new(struct soothe__token_room *room, const struct soothe__token_table *t) {
-    room->weight = soothe__calloc((size_t)t->n_vocab + 1, sizeof *room->weight);
-    room->list   = soothe__calloc((size_t)t->n_vocab + 1, sizeof *room->list);
+    room->weight  = soothe__calloc((size_t)t->n_vocab + 1, sizeof *room->weight);
+    room->list    = soothe__calloc((size_t)t->n_vocab + 1, sizeof *room->list);
+    room->n_vocab = t->n_vocab;
     return room->weight && room->list;
 }
 

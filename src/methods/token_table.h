@@ -32,7 +32,9 @@ struct soothe__table_state {
  * errors  SOOTHE_E_MEMORY */
 enum soothe_status soothe__token_table_new(struct soothe__token_table **table, const struct soothe__word_table *words,
                                            const struct llama_vocab *vocab, struct soothe_error *err);
-void               soothe__token_table_free(struct soothe__token_table *table); /* NULL is fine */
+/* One more owner, who frees it too; from any thread. */
+struct soothe__token_table *soothe__token_table_share(struct soothe__token_table *table);
+void                        soothe__token_table_free(struct soothe__token_table *table); /* NULL is fine */
 
 /* Moves the state on by a token. One without text (control tokens) and one that does not exist begin a new text. */
 void soothe__token_table_move(const struct soothe__token_table *table, struct soothe__table_state *state,
@@ -46,6 +48,7 @@ struct soothe__token_penalty {
 struct soothe__token_room {
     float                        *weight; /* (n_vocab), zero between calls */
     struct soothe__token_penalty *list;   /* (n_vocab) */
+    int32_t                       n_vocab;
 };
 bool soothe__token_room_new(struct soothe__token_room *room, const struct soothe__token_table *table);
 void soothe__token_room_free(struct soothe__token_room *room); /* also of a zeroed one */

@@ -124,8 +124,10 @@ static enum soothe_status add_line(struct soothe__word_table *t, char *line, con
     char *tab                  = strchr(line, '\t');
     if (line[strspn(line, " \t")] == '\0')
         return SOOTHE_OK;
-    if (tab)
-        *tab++ = '\0';
+    if (tab) {
+        *tab++                   = '\0';
+        tab[strcspn(tab, " \t")] = '\0';
+    }
     if (!soothe__utf8_valid(line, strlen(line)) || !soothe__fold_phrase(folded, line, strlen(line)))
         return soothe__fail(err, SOOTHE_E_FORMAT,
                             "line %zu of %s is no word or phrase: one to four words of letters and digits, %d bytes at "
