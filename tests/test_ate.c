@@ -155,7 +155,7 @@ static void test_bad_company_has_no_effect(void **state) {
     assert_float_equal(murky->effect, 0.75, 1e-6); /* whatever takes its place, the score is 0 */
     assert_float_equal(murky->weight, 0.75 * 30 / 40, 1e-6);
     assert_true(fabsf(neighbours->effect) < 0.05f); /* though it is never met without */
-    assert_float_equal(neighbours->weight, 0, 0);
+    assert_true(neighbours->weight <= 0);           /* a fill may be the murky word itself */
     assert_int_equal(quiet->n, 10);
     assert_true(quiet->effect < 0); /* "murky" may take its place */
     soothe__ate_corpus_free(&c);

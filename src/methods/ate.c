@@ -230,7 +230,7 @@ static enum soothe_status measure(struct work *w, struct soothe_error *err) {
     for (size_t i = 0; i < w->n_trials && !status; i++) {
         if (i == 0 || w->trials[i].word != w->trials[i - 1].word)
             rng = soothe__rng_seed(w->options->seed, (uint64_t)1 << 32 | w->trials[i].word);
-        status = try_fills(w, i, &rng, err);
+        status = is_stopped(w) ? soothe__fail(err, SOOTHE_E_INTERRUPTED, "stopped") : try_fills(w, i, &rng, err);
         if (w->options->say && i % 256 == 0)
             w->options->say((double)i / (double)w->n_trials);
     }
