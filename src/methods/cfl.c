@@ -28,7 +28,7 @@ static enum soothe_status open_table(struct soothe__link *l, const struct soothe
 }
 
 static const struct soothe__parameter PARAMETERS[] = {
-    {"strength", SOOTHE__NUMBER, "20", 0, 1000, NULL, "0: plain; what an effect of 1 takes from a logit"},
+    {"strength", SOOTHE__NUMBER, "40", 0, 1000, NULL, "0: plain; what an effect of 1 takes from a logit"},
     {"table", SOOTHE__FILE, NULL, 0, 0, NULL, "a table of soothe cfl train; the shipped one if not given"},
     {"least", SOOTHE__NUMBER, "0.25", 0, 1, NULL, "effects below this are left alone"},
     {.name = NULL}};

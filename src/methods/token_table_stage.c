@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A token table as a stage. The state behind every position of every sequence is kept, since sequences are cut, copied
- * and gone on with from anywhere; one takes 28 bytes, an 8000th of that position's keys and values in a 135M model. */
+ * and gone on with from anywhere; one takes 28 bytes, an 800th of that position's keys and values in SmolLM2-135M. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
