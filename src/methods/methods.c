@@ -7,6 +7,9 @@
 static const struct soothe__method *const METHODS[] = {
     &soothe__method_fusion,
     &soothe__method_none,
+    &soothe__method_cfl,
+    &soothe__method_word_filter,
+    &soothe__method_bad_words,
     NULL,
 };
 
