@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "engine/batch.h"
+#include "fusion/stage.h"
 #include "generate/shortlist.h"
 
 enum { LOGITS_BYTES = 96 << 20, ROWS_LEAST = 32, ROWS_MOST = 512 };
@@ -135,7 +136,7 @@ static enum soothe_status back_to_prompt(struct pass *p, const llama_token *prom
 static enum soothe_status run(struct pass *p, const llama_token *prompt, int32_t n_prompt, size_t n,
                               struct soothe_error *err) {
     const struct llama_model *model   = llama_get_model(p->ctx);
-    const int64_t             n_cells = (int64_t)llama_n_ctx(p->ctx), n_most = soothe__conditional_most(p->ctx);
+    const int64_t             n_cells = soothe__session_n_ctx(p->session), n_most = soothe__conditional_most(p->ctx);
     const bool   alone = llama_model_is_recurrent(model) || llama_model_is_hybrid(model); /* no mixed rows there */
     const size_t n_seq = alone ? 1 : llama_n_seq_max(p->ctx);
     if (n_prompt < 1 || n_prompt > n_most)

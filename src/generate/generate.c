@@ -414,7 +414,7 @@ enum soothe_status soothe__generate(struct soothe_session *session, const struct
                                  .n_prompts = n_prompts,
                                  .o         = options,
                                  .n_slots   = slots_of(ctx),
-                                 .n_ctx     = (int32_t)llama_n_ctx(ctx),
+                                 .n_ctx     = soothe__session_n_ctx(session),
                                  .n_batch   = (int32_t)llama_n_batch(ctx),
                                  .primary   = -1};
     g.n_variants              = (size_t)(options->n_samples > 0 ? options->n_samples : 1) *

@@ -5,9 +5,8 @@
 #include <string.h>
 
 static const struct soothe__method *const METHODS[] = {
-    &soothe__method_fusion,
-    &soothe__method_none,
-    NULL,
+    &soothe__method_fusion,    &soothe__method_sasa, &soothe__method_rad,
+    &soothe__method_best_of_n, &soothe__method_none, NULL,
 };
 
 const struct soothe__method *soothe__method_at(size_t i) {
