@@ -138,7 +138,7 @@ static enum soothe_status run(struct pass *p, const llama_token *prompt, int32_t
     const struct llama_model *model   = llama_get_model(p->ctx);
     const int64_t             n_cells = soothe__session_n_ctx(p->session), n_most = soothe__conditional_most(p->ctx);
     const bool   alone = llama_model_is_recurrent(model) || llama_model_is_hybrid(model); /* no mixed rows there */
-    const size_t n_seq = alone ? 1 : llama_n_seq_max(p->ctx);
+    const size_t n_seq = alone ? 1 : soothe__session_n_seq(p->session);
     if (n_prompt < 1 || n_prompt > n_most)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "a prompt of %d tokens does not fit the context of %lld", n_prompt,
                             (long long)n_most);

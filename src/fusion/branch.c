@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Branches of the rows of a decode, in spare sequences of the target's unified cache: ids from 255 downwards, whose
- * cells are shared by metadata alone. Legend: V vocabulary, d width of the state. */
+ * Branches of the rows of a decode, in spare sequences of the target's unified cache: the highest ids, whose cells are
+ * shared by metadata alone. Legend: V vocabulary, d width of the state. */
 #include "fusion/branch.h"
 
 #include <stdlib.h>
@@ -26,8 +26,8 @@ struct spare {
 
 struct soothe__branches {
     struct soothe__branch_plan plan;
-    llama_seq_id               first; /* ids first … first + n_spares - 1 */
-    int32_t                    n_spares, n_most, n_vocab, n_keepable;
+    llama_seq_id               first; /* ids first … first + plan.n_spares - 1 */
+    int32_t                    n_most, n_vocab, n_keepable;
     struct spare              *spares;
     struct llama_batch         batch; /* of a piece */
     struct soothe__rows        states;
@@ -50,20 +50,21 @@ struct soothe__branches {
 /* ---- making ------------------------------------------------------------------------------------------------- */
 
 int32_t soothe__branch_context(struct llama_context_params *context, const struct llama_model *model, int32_t k) {
-    const int32_t n_free  = (int32_t)llama_max_parallel_sequences() - (int32_t)context->n_seq_max;
-    const int64_t wanted  = (int64_t)context->n_seq_max * k;
-    const int32_t n_cells = wanted < n_free ? (int32_t)wanted : n_free;
+    const uint32_t n_texts = context->n_seq_max > 0 ? context->n_seq_max : 1;
+    const int64_t  n_free = (int64_t)llama_max_parallel_sequences() - n_texts, wanted = (int64_t)n_texts * k;
+    const int32_t  n = (int32_t)(wanted < n_free ? wanted : n_free > 0 ? n_free : 0);
     if (context->n_ctx == 0)
         context->n_ctx = (uint32_t)llama_model_n_ctx_train(model);
     context->kv_unified = true;
-    context->n_ctx += (uint32_t)n_cells;
-    return n_cells;
+    context->n_seq_max  = n_texts + (uint32_t)n; /* the engine refuses ids from there up */
+    context->n_ctx += (uint32_t)n;
+    return n;
 }
 
 void soothe__branches_free(struct soothe__branches *b) {
     if (!b)
         return;
-    for (int32_t i = 0; b->spares && i < b->n_spares; i++) {
+    for (int32_t i = 0; b->spares && i < b->plan.n_spares; i++) {
         free(b->spares[i].z);
         free(b->spares[i].state);
     }
@@ -83,7 +84,7 @@ void soothe__branches_free(struct soothe__branches *b) {
 }
 
 static bool allocate(struct soothe__branches *b, const struct soothe_session *s) {
-    b->spares   = soothe__calloc((size_t)b->n_spares + 1, sizeof *b->spares);
+    b->spares   = soothe__calloc((size_t)b->plan.n_spares + 1, sizeof *b->spares);
     b->token    = soothe__calloc(s->n_batch, sizeof *b->token);
     b->pos      = soothe__calloc(s->n_batch, sizeof *b->pos);
     b->n_seq_id = soothe__calloc(s->n_batch, sizeof *b->n_seq_id);
@@ -98,27 +99,25 @@ static bool allocate(struct soothe__branches *b, const struct soothe_session *s)
 
 enum soothe_status soothe__branch_enable(struct soothe_session *s, const struct soothe__branch_plan *plan,
                                          struct soothe_error *err) {
-    const uint32_t n_seq_max = llama_n_seq_max(s->target);
     if (s->branches)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "two methods of the chain judge candidates by branches: one can");
     if (s->one_sequence_per_batch)
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
                             "the target's memory is recurrent: candidates cannot be branched from a shared prefix");
-    if (s->n_seq <= n_seq_max)
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
-                            "no sequence is free for branches: context.kv_unified must be set");
+    if (!s->context.kv_unified || plan->n_spares < 0 || (uint32_t)plan->n_spares >= s->n_seq)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "the context was made without sequences for %d branches",
+                            plan->n_spares);
     struct soothe__branches *b = s->branches = soothe__calloc(1, sizeof *b);
     if (!b)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for branches");
-    const int32_t n_free = (int32_t)(s->n_seq - n_seq_max);
-    b->plan              = *plan;
-    b->n_spares          = plan->n_cells < n_free ? plan->n_cells : n_free;
-    b->first             = (llama_seq_id)s->n_seq - b->n_spares;
-    b->n_most            = (int32_t)(s->n_ubatch < s->n_batch ? s->n_ubatch : s->n_batch);
-    b->n_most            = b->n_most < PIECE_MAX ? b->n_most : PIECE_MAX;
-    b->n_vocab           = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(s->target)));
-    b->n_keepable        = (int32_t)(KEPT_BYTES / sizeof(float)) / b->n_vocab;
-    s->n_branch_cells    = plan->n_cells;
+    b->plan  = *plan;
+    b->first = (llama_seq_id)s->n_seq - plan->n_spares;
+    s->n_seq -= (uint32_t)plan->n_spares;
+    b->n_most         = (int32_t)(s->n_ubatch < s->n_batch ? s->n_ubatch : s->n_batch);
+    b->n_most         = b->n_most < PIECE_MAX ? b->n_most : PIECE_MAX;
+    b->n_vocab        = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(s->target)));
+    b->n_keepable     = (int32_t)(KEPT_BYTES / sizeof(float)) / b->n_vocab;
+    s->n_branch_cells = plan->n_spares;
     if (!allocate(b, s))
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for branches");
     return plan->read_rows ? soothe__session_tap(s, SOOTHE__LISTENER_BRANCHES, plan->node, err) : SOOTHE_OK;
@@ -135,7 +134,7 @@ static void let_go(struct soothe_session *s, struct spare *p) {
 
 /* Those kept for a sequence, or all with seq < 0. */
 static void drop_kept(struct soothe_session *s, llama_seq_id seq) {
-    for (int32_t i = 0; i < s->branches->n_spares; i++)
+    for (int32_t i = 0; i < s->branches->plan.n_spares; i++)
         if (s->branches->spares[i].kept && (seq < 0 || s->branches->spares[i].seq == seq))
             let_go(s, &s->branches->spares[i]);
 }
@@ -149,7 +148,7 @@ int32_t soothe__branch_n_free(struct soothe_session *s, bool forget) {
     int32_t n = 0;
     if (forget)
         drop_kept(s, -1);
-    for (int32_t i = 0; i < s->branches->n_spares; i++)
+    for (int32_t i = 0; i < s->branches->plan.n_spares; i++)
         n += !s->branches->spares[i].used;
     return n;
 }
@@ -304,7 +303,7 @@ void soothe__branch_settle(struct soothe_session *s, const struct soothe__branch
 static int32_t kept_for(const struct soothe__branches *b, const struct llama_batch *batch, int32_t i) {
     if (batch->n_seq_id[i] != 1)
         return -1;
-    for (int32_t k = 0; k < b->n_spares; k++)
+    for (int32_t k = 0; k < b->plan.n_spares; k++)
         if (b->spares[k].kept && b->spares[k].seq == batch->seq_id[i][0] && b->spares[k].pos == batch->pos[i] &&
             b->spares[k].token == batch->token[i])
             return k;

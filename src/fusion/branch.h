@@ -14,12 +14,13 @@
 
 struct soothe__branch_plan {
     char    node[GGML_MAX_NAME]; /* whose state is read: "result_norm", "l_out-N"                             */
-    int32_t n_cells;             /* of the cache, for branches alone: what open() made the context larger by  */
+    int32_t n_spares;            /* sequences and cells for branches alone, as soothe__branch_context made them */
     bool    read_rows;           /* the same state of the output rows themselves: soothe__branch_row_state    */
     bool    states_only;         /* the graph stops at the node, and nothing is ever kept: cheaper in the lower half */
 };
 
-/* Room that a method's open() makes for k branches of each sequence, as n_cells; the cache becomes unified. */
+/* For a method's open(): raises n_seq_max and n_ctx by what k branches of each sequence need, as far as the engine has
+ * sequences, and returns by how many. The cache becomes unified. Texts use ids below (soothe__session_n_seq). */
 int32_t soothe__branch_context(struct llama_context_params *context, const struct llama_model *model, int32_t k);
 
 /* To be called once, at attach. errors  SOOTHE_E_ARGUMENT the session has one that branches already;

@@ -43,7 +43,7 @@ static enum soothe_status make_target(struct soothe_session *s, struct llama_mod
                             cp->n_ctx);
     s->n_batch                = llama_n_batch(s->target);
     s->n_ubatch               = llama_n_ubatch(s->target);
-    s->n_seq                  = cp->kv_unified ? (uint32_t)llama_max_parallel_sequences() : llama_n_seq_max(s->target);
+    s->n_seq                  = llama_n_seq_max(s->target);
     s->one_sequence_per_batch = llama_model_is_recurrent(target) || llama_model_is_hybrid(target);
     s->d                      = llama_model_n_embd(target);
     s->dose                   = soothe__calloc(s->n_seq, sizeof *s->dose);

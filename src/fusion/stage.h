@@ -86,7 +86,7 @@ const float *soothe__calibrator_stage_states(const struct soothe__calibrator_sta
 
 /* Is token i of the batch output, by llama.cpp's rule for this session? */
 bool soothe__session_is_output(const struct soothe_session *s, const struct llama_batch *b, int32_t i);
-/* Sequences that exist: ids from 0. */
+/* Sequences for texts: ids from 0. The context may have more, which methods use. */
 uint32_t soothe__session_n_seq(const struct soothe_session *s);
 /* Cells of the target's cache that texts may take: the context's, without what methods reserve. */
 int32_t soothe__session_n_ctx(const struct soothe_session *s);

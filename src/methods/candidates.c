@@ -254,7 +254,7 @@ enum soothe_status soothe__candidates_attach(struct soothe_session *session, con
         if (soothe__branch_room(session) < rule->k)
             return soothe__fail(err, SOOTHE_E_ARGUMENT,
                                 "%d candidates: with %u sequences at a time at most %d can be branched", rule->k,
-                                llama_n_seq_max(soothe_session_context(session)), soothe__branch_room(session));
+                                soothe__session_n_seq(session), soothe__branch_room(session));
     }
     struct stage *st = soothe__calloc(1, sizeof *st);
     if (!st)

@@ -66,9 +66,9 @@ struct soothe__method {
     const char *source;  /* the paper                                                                       */
     const struct soothe__parameter *parameters; /* ended by one without a name; the first is the strength: what
                                                    --strength sets, and at 0 the method does nothing        */
-    /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made (cells
-     * for sequences of its own; ids from context->n_seq_max up are free for it, to 255, in this chain's order).
-     * After an error what is filled gets released. NULL: nothing to open. */
+    /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made:
+     * cells, and sequences of its own above those there are (fusion/branch.h). After an error what is filled gets
+     * released. NULL: nothing to open. */
     enum soothe_status (*open)(struct soothe__link *l, const struct soothe__method_target *target,
                                struct llama_context_params *context, struct soothe_error *err);
     /* Adds its stages to the session. NULL: none. */

@@ -107,7 +107,7 @@ static enum soothe_status open_probe(struct rad *a, const char *given, const str
     /* k branches up to the layer and the token as usual, against k whole ones, of which one is the token */
     a->plan.states_only = layer != SOOTHE__LAYER_FINAL && k * (layer + 1) + n_blocks < k * n_blocks;
     a->plan.read_rows   = a->rule.under < INFINITY;
-    a->plan.n_cells     = soothe__branch_context(context, target->model, k);
+    a->plan.n_spares    = soothe__branch_context(context, target->model, k);
     a->rule.measure     = measure;
     return SOOTHE_OK;
 }

@@ -146,7 +146,7 @@ static enum soothe_status open_sasa(struct soothe__link *l, const struct soothe_
                                           target->path, err);
     a->plan = (struct soothe__branch_plan){.node = "result_norm", .read_rows = a->rule.under < INFINITY};
     if (!status && a->form != DELTA)
-        a->plan.n_cells = soothe__branch_context(context, target->model, a->rule.k);
+        a->plan.n_spares = soothe__branch_context(context, target->model, a->rule.k);
     return status;
 }
 

@@ -80,7 +80,7 @@ static enum soothe_status see(struct fit *f, struct llama_model *model, const st
     if (n_threads > 0)
         p.context.n_threads = p.context.n_threads_batch = n_threads;
     soothe__generate_context(&p.context, model, prompts, n_prompts, options, PARALLEL);
-    struct soothe__branch_plan plan = {.node = "result_norm", .n_cells = soothe__branch_context(&p.context, model, k)};
+    struct soothe__branch_plan plan = {.node = "result_norm", .n_spares = soothe__branch_context(&p.context, model, k)};
     enum soothe_status         status = soothe_session_new(&s, model, NULL, &p, err);
     if (!status)
         status = soothe__candidates_attach(s, &rule, &plan, err);
