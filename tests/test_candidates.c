@@ -31,6 +31,8 @@
 
 enum { D = 64, V = 300, N = 9 };
 
+#define assert_close(a, b, tolerance) assert_true(fabs((double)(a) - (double)(b)) <= (tolerance))
+
 static struct llama_model   *model;
 static struct soothe__probe *probe;
 static struct soothe_error   err;
@@ -174,7 +176,7 @@ static void assert_distribution(const float *z, const double *p, double toleranc
         if (p[v] == 0)
             assert_true(z[v] == -INFINITY);
         else
-            assert_double_equal(exp((double)z[v]) / sum, p[v], tolerance);
+            assert_close(exp((double)z[v]) / sum, p[v], tolerance);
     }
 }
 
@@ -229,7 +231,7 @@ static void test_a_hundred_thousand_draws_are_from_the_papers_distribution(void 
         count[soothe__sampler_choose(sampler, soothe_get_logits_ith(w.a.session, -1), V, &list)]++;
     for (int v = 0; v < V; v++) {
         if (p[v] == 0)
-            assert_double_equal(count[v], 0, 0);
+            assert_close(count[v], 0, 0);
         else {
             assert_true(p[v] * DRAWS > 5); /* else cells would have to be joined */
             chi += (count[v] - DRAWS * p[v]) * (count[v] - DRAWS * p[v]) / (DRAWS * p[v]);
@@ -262,10 +264,10 @@ static void test_other_tokens_can_keep_their_share(void **state) {
         after += p[v] > 0 ? exp((double)z[v]) : 0;
         rest += p[v] > 0 ? 0 : exp((double)plain[v]);
     }
-    assert_double_equal(before / sum, after / (after + rest), 1e-4);
+    assert_close(before / sum, after / (after + rest), 1e-4);
     for (int v = 0; v < V; v++)
         if (p[v] > 0)
-            assert_double_equal(exp((double)z[v]) / after, p[v], 1e-4);
+            assert_close(exp((double)z[v]) / after, p[v], 1e-4);
     stop(&w);
 }
 
@@ -438,7 +440,7 @@ static void test_rad_adds_the_reward_of_each_candidate(void **state) {
         must(soothe__session_tap(other.a.session, SOOTHE__LISTENER_CALLER, "l_out-1", &err), &err);
         decode(other.a.session, longer, N + 1, 0, 0);
         h = soothe__session_tapped(other.a.session, SOOTHE__LISTENER_CALLER, N);
-        assert_double_equal(z[v], plain[v] + 10 * (1 - soothe__probe_risk(middle, h)), 2e-3);
+        assert_close(z[v], plain[v] + 10 * (1 - soothe__probe_risk(middle, h)), 2e-3);
         stop(&other);
         n_in++;
     }
@@ -533,7 +535,7 @@ static void test_the_delta_form_adds_a_tokens_own_part(void **state) {
         double t = 0;
         for (int i = 0; i < D; i++)
             t += (double)(i % 5 - 2) * (double)rows[v * D + i];
-        assert_double_equal(soothe_get_logits_ith(w.a.session, -1)[v], plain[v] + 2 * t, 1e-3);
+        assert_close(soothe_get_logits_ith(w.a.session, -1)[v], plain[v] + 2 * t, 1e-3);
     }
     stop(&w);
     char other[65];
