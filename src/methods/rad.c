@@ -92,7 +92,7 @@ static void release(void *state) {
 static enum soothe_status open_probe(struct rad *a, const char *given, const struct soothe__method_target *target,
                                      struct llama_context_params *context, struct soothe_error *err) {
     enum soothe_status status =
-        soothe__open_subspace(&a->probe, &a->path, given, "default.rad.gguf", target->path, err);
+        soothe__open_subspace(&a->probe, &a->path, given, "default.sasa.gguf", target->path, err);
     if (status)
         return status;
     if (a->probe->pool == SOOTHE__POOL_MEAN)
