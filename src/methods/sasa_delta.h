@@ -28,7 +28,8 @@ enum soothe_status soothe__sasa_delta_table(float **table, int32_t *n_vocab, con
 
 struct soothe__sasa_delta_report {
     size_t n_rows, n_branches, n_held_out; /* rows; every fifth is held out       */
-    double r2_train, r2;                   /* of margins' differences within a row */
+    double ridge;
+    double r2_train, r2; /* of margins' differences within a row */
     double seconds;
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Fitting SASA's delta form: the model continues prompts as it is, candidates of every token are branched, and
- * u minimises  sum over rows and candidates ((m_v - mean m) - u.(e_v - mean e))^2 + ridge. */
+ * u minimises  sum over rows and candidates ((m_v - mean m) - u.(e_v - mean e))^2 + ridge |u|^2.
+ * A fifth of the rows picks the ridge, and is learnt from then; another gives the figure and decides nothing. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,9 @@
 #include "methods/sasa_delta_file.h"
 #include "score/probe_fit.h"
 
-enum { HELD_OUT = 5, PARALLEL = 8 };
-#define RIDGE 1e-3 /* of the mean square of a difference, as a share */
+enum { FOLDS = 5, PARALLEL = 8 };
+enum part { TRAIN = 1, PICK = 2, HELD_OUT = 4 };
+static const double RIDGES[] = {1e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3}; /* of the mean diagonal of the sums */
 
 struct fit {
     const struct soothe__probe *probe;
@@ -100,7 +102,6 @@ static void take_embedding(void *user, int32_t token, const float *e) {
 
 /* ---- least squares -------------------------------------------------------------------------------------------- */
 
-/* Calls each for the candidates of every row, held-out ones or the others, as differences from the row's means. */
 struct sums {
     double *a, *y, *e; /* (d, d) lower triangle, (d), (d) scratch */
     double  yy, residual;
@@ -142,13 +143,17 @@ static void add(struct sums *s, int32_t d, double m) {
     s->n++;
 }
 
-/* u NULL: fills a and y by the rows learnt from; else the residuals of rows, held out or not. */
-static void pass(const struct fit *f, struct sums *s, const double *u, bool held_out, double *mean_e) {
+static enum part part_of(int32_t row) {
+    return row % FOLDS == 0 ? HELD_OUT : row % FOLDS == 1 ? PICK : TRAIN;
+}
+
+/* The rows of some parts. u NULL: adds them to a and y; else sums up the residuals that u leaves. */
+static void pass(const struct fit *f, struct sums *s, const double *u, int parts, double *mean_e) {
     s->yy = s->residual = 0;
     s->n                = 0;
     for (size_t from = 0, to; from < f->n_seen; from = to) {
         to = row_end(f, from);
-        if ((f->seen[from].row % HELD_OUT == 0) != held_out)
+        if (!((int)part_of(f->seen[from].row) & parts))
             continue;
         mean_embedding(f, from, to, mean_e);
         for (size_t i = from; i < to; i++) {
@@ -167,10 +172,45 @@ static void pass(const struct fit *f, struct sums *s, const double *u, bool held
     }
 }
 
+/* u (d) by the sums so far; a is not changed, factor (d, d) is scratch. */
+static bool solve_ridge(const struct sums *s, int32_t d, double ridge, double *factor, double *u) {
+    const size_t n     = (size_t)d;
+    double       trace = 0;
+    memcpy(factor, s->a, n * n * sizeof *factor);
+    memcpy(u, s->y, n * sizeof *u);
+    for (size_t j = 0; j < n; j++)
+        trace += s->a[j * n + j];
+    for (size_t j = 0; j < n; j++)
+        factor[j * n + j] += ridge * trace / (double)n;
+    return soothe__cholesky_solve(factor, d, u);
+}
+
+static double r2_of(const struct fit *f, struct sums *s, const double *u, int parts, double *mean) {
+    pass(f, s, u, parts, mean);
+    return s->yy > 0 ? 1 - s->residual / s->yy : 0;
+}
+
+/* The ridge with which the rows of PICK are explained best. */
+static double pick_ridge(const struct fit *f, struct sums *s, double *factor, double *u, double *mean) {
+    double best = -INFINITY, ridge = RIDGES[0];
+    pass(f, s, NULL, TRAIN, mean);
+    for (size_t i = 0; i < sizeof RIDGES / sizeof *RIDGES; i++) {
+        const double r2 = solve_ridge(s, f->d, RIDGES[i], factor, u) ? r2_of(f, s, u, PICK, mean) : -INFINITY;
+        if (r2 > best) {
+            best  = r2;
+            ridge = RIDGES[i];
+        }
+    }
+    pass(f, s, NULL, PICK, mean); /* added to the sums */
+    return ridge;
+}
+
 static enum soothe_status solve(const struct fit *f, struct soothe__sasa_delta *delta,
                                 struct soothe__sasa_delta_report *r, struct soothe_error *err) {
     const size_t       d      = (size_t)f->d;
     double            *mean   = soothe__calloc(d, sizeof *mean);
+    double            *u      = soothe__calloc(d, sizeof *u);
+    double            *factor = soothe__calloc(d * d, sizeof *factor);
     struct sums        s      = {soothe__calloc(d * d, sizeof(double)),
                                  soothe__calloc(d, sizeof(double)),
                                  soothe__calloc(d, sizeof(double)),
@@ -179,32 +219,27 @@ static enum soothe_status solve(const struct fit *f, struct soothe__sasa_delta *
                                  0};
     enum soothe_status status = SOOTHE_OK;
     delta->u                  = soothe__calloc(d, sizeof *delta->u);
-    if (!s.a || !s.y || !s.e || !mean || !delta->u)
+    if (!s.a || !s.y || !s.e || !mean || !u || !factor || !delta->u)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %d sums", f->d);
     if (!status) {
-        double trace = 0;
-        pass(f, &s, NULL, false, mean);
-        for (size_t j = 0; j < d; j++)
-            trace += s.a[j * d + j];
-        for (size_t j = 0; j < d; j++)
-            s.a[j * d + j] += RIDGE * trace / (double)d;
-        if (!soothe__cholesky_solve(s.a, f->d, s.y))
+        r->ridge = pick_ridge(f, &s, factor, u, mean);
+        if (!solve_ridge(&s, f->d, r->ridge, factor, u))
             status = soothe__fail(err, SOOTHE_E_NUMERIC, "%zu branches do not determine a direction: take more prompts",
                                   f->n_seen);
     }
     if (!status) {
-        pass(f, &s, s.y, false, mean);
-        r->r2_train = 1 - s.residual / s.yy;
-        pass(f, &s, s.y, true, mean);
-        r->r2         = 1 - s.residual / s.yy;
+        r->r2_train   = r2_of(f, &s, u, TRAIN | PICK, mean);
+        r->r2         = r2_of(f, &s, u, HELD_OUT, mean);
         r->n_held_out = s.n;
         for (size_t j = 0; j < d; j++)
-            delta->u[j] = (float)s.y[j];
+            delta->u[j] = (float)u[j];
     }
     free(s.a);
     free(s.y);
     free(s.e);
     free(mean);
+    free(u);
+    free(factor);
     return status;
 }
 
@@ -219,6 +254,7 @@ static enum soothe_status save(const struct fit *f, struct soothe__sasa_delta *d
                                          {"candidates", NULL, (double)k},
                                          {"rows", NULL, (double)r->n_rows},
                                          {"branches", NULL, (double)r->n_branches},
+                                         {"ridge", NULL, r->ridge},
                                          {"r2_train", NULL, r->r2_train},
                                          {"r2_held_out", NULL, r->r2},
                                          {"version", SOOTHE_VERSION, 0}};
