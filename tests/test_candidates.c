@@ -450,6 +450,22 @@ static void test_rad_adds_the_reward_of_each_candidate(void **state) {
     stop(&w);
 }
 
+/* The calibrator's place in a chain: branches are judged by the target's own states, rows are the chain's. */
+static void test_a_chain_that_changes_states_takes_nothing_over(void **state) {
+    (void)state;
+    struct work w;
+    must(start(&w, "sasa:beta=0.7:k=5:top-p=1:subspace=" PROBE, 2), &err);
+    soothe_session_capture(w.a.session, true); /* as a stage with states: every token is to be decoded */
+    decode(w.a.session, TEXT, N, 0, 0);
+    const llama_token next = likeliest(soothe_get_logits_ith(w.a.session, -1));
+    decode(w.a.session, &next, 1, N, 0);
+    const int64_t     n_before = n_decoded(&w);
+    const llama_token then     = likeliest(soothe_get_logits_ith(w.a.session, -1));
+    decode(w.a.session, &then, 1, N + 1, 0);
+    assert_int_equal(n_decoded(&w) - n_before, 6); /* K + 1 */
+    stop(&w);
+}
+
 static void test_rad_can_ask_a_scorer_of_the_text(void **state) {
     (void)state;
     struct work w;
@@ -537,6 +553,11 @@ static void test_the_delta_form_adds_a_tokens_own_part(void **state) {
             t += (double)(i % 5 - 2) * (double)rows[v * D + i];
         assert_close(soothe_get_logits_ith(w.a.session, -1)[v], plain[v] + 2 * t, 1e-3);
     }
+    stop(&w);
+    must(start(&w, "sasa:beta=2:form=delta:under=-1000:delta=" DELTA ":subspace=" PROBE, 1),
+         &err); /* none is that low */
+    decode(w.a.session, TEXT, N, 0, 0);
+    assert_memory_equal(soothe_get_logits_ith(w.a.session, -1), plain, sizeof plain);
     stop(&w);
     char other[65];
     memset(other, 'a', 64);
@@ -751,6 +772,7 @@ int main(void) {
         cmocka_unit_test(test_safe_rows_and_dose_0_are_left_alone_bit_for_bit),
         cmocka_unit_test(test_only_rows_under_the_threshold_branch),
         cmocka_unit_test(test_rad_adds_the_reward_of_each_candidate),
+        cmocka_unit_test(test_a_chain_that_changes_states_takes_nothing_over),
         cmocka_unit_test(test_rad_can_ask_a_scorer_of_the_text),
         cmocka_unit_test(test_texts_follow_the_sequences),
         cmocka_unit_test(test_the_delta_form_adds_a_tokens_own_part),

@@ -104,7 +104,7 @@ enum soothe_status soothe__branch_enable(struct soothe_session *s, const struct 
     if (s->one_sequence_per_batch)
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
                             "the target's memory is recurrent: candidates cannot be branched from a shared prefix");
-    if (!s->context.kv_unified || plan->n_spares < 0 || (uint32_t)plan->n_spares >= s->n_seq)
+    if ((plan->n_spares > 0 && !s->context.kv_unified) || plan->n_spares < 0 || (uint32_t)plan->n_spares >= s->n_seq)
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "the context was made without sequences for %d branches",
                             plan->n_spares);
     struct soothe__branches *b = s->branches = soothe__calloc(1, sizeof *b);
@@ -368,17 +368,17 @@ enum soothe_status soothe__branches_claim(struct soothe_session *s, const struct
     struct soothe__branches *b = s->branches;
     if (!b)
         return SOOTHE_OK;
-    b->any = false;
-    if (!soothe__rows_begin(&b->claimed, s->step.n_rows, s->d) ||
-        !soothe__rows_begin(&s->z, s->step.n_rows, b->n_vocab))
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the logits of %d tokens", s->step.n_rows);
     for (int32_t i = 0; i < s->step.n_rows; i++)
         b->source[i] = i;
     b->any = claim_cells(s, batch);
+    if (b->any && (!soothe__rows_begin(&b->claimed, s->step.n_rows, s->d) ||
+                   !soothe__rows_begin(&s->z, s->step.n_rows, b->n_vocab)))
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the logits of %d tokens", s->step.n_rows);
     if (b->any)
         make_pass(s, batch);
     for (int32_t i = 0; i < batch->n_tokens; i++) /* kept for this batch, and no longer */
-        drop_kept(s, batch->seq_id ? batch->seq_id[i][0] : 0);
+        for (int32_t k = 0; k < (batch->seq_id ? batch->n_seq_id[i] : 1); k++)
+            drop_kept(s, batch->seq_id ? batch->seq_id[i][k] : 0);
     return SOOTHE_OK;
 }
 
