@@ -23,29 +23,36 @@ struct soothe_calibrator_params soothe_calibrator_params_default(void) {
 
 /* ---- does it fit? ------------------------------------------------------------------------------ */
 
-/* Does it split text as the target does? If not, it follows the target's text by the vocabulary of `own`: its own file
- * or, of a delta, its base, which must be the vocabulary that it says it has. */
-static enum soothe_status check_vocabulary(const struct soothe__gguf *g, const struct soothe__gguf *own, bool by_text,
-                                           struct soothe_error *err) {
-    char        hex[65];
-    const char *ours = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_TOKENIZER);
-    if (!by_text) {
-        return SOOTHE_OK;
-    }
-    soothe__tokenizer_hash(hex, own);
-    if (!ours || strcmp(ours, hex) != 0) {
-        return soothe__fail(err, SOOTHE_E_MISMATCH,
-                            "calibrator %s has another vocabulary than it was made with (sha256 %.12s…, in %s %.12s…)",
-                            g->path, ours ? ours : "none", own->path, hex);
-    }
-    return own == g ? soothe__vocabulary_check(g, err) : SOOTHE_OK;
-}
-
-static bool same_vocabulary(const struct soothe__gguf *g, const struct soothe__gguf *target) {
+/* Does it split text as the target does? If not, it follows the target's text (docs/fusion.md). */
+static enum soothe_status compare_vocabularies(struct soothe_calibrator *cal, const struct soothe__gguf *g,
+                                               const struct soothe__gguf *target, bool states_only,
+                                               struct soothe_error *err) {
     char        hex[65];
     const char *ours = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_TOKENIZER);
     soothe__tokenizer_hash(hex, target);
-    return ours && strcmp(ours, hex) == 0;
+    cal->by_text = !ours || strcmp(ours, hex) != 0;
+    if (cal->by_text && !cal->fusion.a && !states_only) {
+        return soothe__fail(
+            err, SOOTHE_E_MISMATCH,
+            "calibrator %s (cut from \"%s\") and target %s have different vocabularies (sha256 %.12s… and "
+            "%.12s…), and no matrix A carries its state over: align it first",
+            g->path, cal->base_name[0] ? cal->base_name : "?", target->path, ours ? ours : "none", hex);
+    }
+    return SOOTHE_OK;
+}
+
+/* The vocabulary that a calibrator follows the text by: of its own file or, of a delta, its base's. */
+static enum soothe_status check_own_vocabulary(const struct soothe__gguf *g, const struct soothe__gguf *from,
+                                               struct soothe_error *err) {
+    char        hex[65];
+    const char *ours = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_TOKENIZER);
+    soothe__tokenizer_hash(hex, from);
+    if (!ours || strcmp(ours, hex) != 0) {
+        return soothe__fail(err, SOOTHE_E_MISMATCH,
+                            "calibrator %s was made with another vocabulary (sha256 %.12s…) than %s has (%.12s…)",
+                            g->path, ours ? ours : "none", from->path, hex);
+    }
+    return from == g ? soothe__vocabulary_check(g, err) : SOOTHE_OK;
 }
 
 enum soothe_status soothe__fusion_check_target(const struct soothe__fusion *f, const struct soothe__gguf *g,
@@ -290,18 +297,17 @@ static enum soothe_status open_model(struct soothe_calibrator *cal, const struct
                                      const struct soothe__gguf *target, const struct soothe_calibrator_params *p,
                                      struct soothe_error *err) {
     const char *kind = soothe__gguf_find_string(g, SOOTHE__KEY_KIND);
-    cal->by_text     = !same_vocabulary(g, target);
     if (!kind || strcmp(kind, "delta") != 0) {
-        const enum soothe_status checked = check_vocabulary(g, g, cal->by_text, err);
-        return checked ? checked : load_model(cal, g, NULL, cal->by_text ? NULL : target, p, err);
+        const enum soothe_status own = cal->by_text ? check_own_vocabulary(g, g, err) : SOOTHE_OK;
+        return own != SOOTHE_OK ? own : load_model(cal, g, NULL, cal->by_text ? NULL : target, p, err);
     }
     struct soothe__gguf base   = {0};
     enum soothe_status  status = soothe__gguf_open(&base, p->base_path ? p->base_path : target->path, err);
     if (status == SOOTHE_OK) {
         status = soothe__calibrator_check_base(g, &base, (uint32_t)cal->n_blocks, err);
     }
-    if (status == SOOTHE_OK) {
-        status = check_vocabulary(g, &base, cal->by_text, err);
+    if (status == SOOTHE_OK && cal->by_text) {
+        status = check_own_vocabulary(g, &base, err);
     }
     if (status == SOOTHE_OK) {
         status = load_model(cal, &base, g, NULL, p, err);
@@ -343,15 +349,18 @@ static enum soothe_status bare_fusion(struct soothe__fusion *f, const struct soo
 static enum soothe_status open_matrices(struct soothe_calibrator *cal, const struct soothe__gguf *g,
                                         enum matrices which, const struct soothe__gguf *target,
                                         const struct soothe_calibrator_params *p, struct soothe_error *err) {
-    const uint32_t n_blocks = (uint32_t)cal->n_blocks;
-    if (which == NONE) {
-        return bare_fusion(&cal->fusion, g, n_blocks, target, err);
+    const uint32_t     n_blocks = (uint32_t)cal->n_blocks;
+    enum soothe_status status   = which == NONE ? bare_fusion(&cal->fusion, g, n_blocks, target, err)
+                                  : which == OF_ALIGNMENT
+                                      ? soothe__alignment_apply(cal, p->alignment_path, g, target, err)
+                                      : soothe__fusion_read(&cal->fusion, g, n_blocks > 0, err);
+    if (status == SOOTHE_OK && cal->n_blocks > 0) { /* an alignment without A has made it 0 */
+        status = compare_vocabularies(cal, g, target, which == NONE, err);
     }
-    if (which == OF_ALIGNMENT) {
-        return soothe__alignment_apply(cal, p->alignment_path, g, target, err);
+    if (status == SOOTHE_OK && which == OWN) {
+        status = soothe__fusion_check_target(&cal->fusion, g, "calibrator", target, err);
     }
-    const enum soothe_status status = soothe__fusion_read(&cal->fusion, g, n_blocks > 0, err);
-    return status ? status : soothe__fusion_check_target(&cal->fusion, g, "calibrator", target, err);
+    return status;
 }
 
 static enum soothe_status name_it(struct soothe_calibrator *cal, const struct soothe__gguf *g,
