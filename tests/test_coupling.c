@@ -667,6 +667,48 @@ static void test_a_text_too_long_for_the_calibrator_is_refused_and_leaves_all_in
     close_pair(&p);
 }
 
+/* Tokens of eight sequences at once take one cell of the target's cache and eight of the calibrator's. */
+static void test_a_full_cache_of_the_calibrator_is_told_and_leaves_all_in_step(void **state) {
+    (void)state;
+    enum { N = 8, PIECE = 60 };
+    struct pair p =
+        open_pair(&(struct tiny_options){.d = 96, .seed = 1}, &(struct tiny_options){.other_words = true, .seed = 2});
+    struct shadow       s = {.n = 0};
+    struct soothe_error err;
+    struct llama_batch  b      = llama_batch_init(PIECE, 0, N);
+    enum soothe_status  status = SOOTHE_OK;
+    int32_t             pos    = 0;
+    for (; !status && pos < 512; pos += PIECE) {
+        b.n_tokens = 0;
+        for (int32_t i = 0; i < PIECE; i++) {
+            const int32_t k = soothe__batch_add(&b, "onanitth"[i % 8], pos + i, 0, i == PIECE - 1);
+            b.n_seq_id[k]   = N;
+            for (llama_seq_id seq = 0; seq < N; seq++)
+                b.seq_id[k][seq] = seq;
+        }
+        status = soothe_decode(p.s, b, &err);
+        for (int32_t i = 0; i < PIECE && !status && s.n < LENGTH_MAX; i++) {
+            s.tokens[s.n] = b.token[i];
+            s.pos[s.n++]  = pos + i;
+        }
+    }
+    assert_int_equal(status, SOOTHE_E_ENGINE);
+    assert_non_null(strstr(err.message, "calibrator's KV cache"));
+    assert_true(soothe_seq_rm(p.s, 3, 180, -1)); /* the others are where they were */
+    soothe_seq_keep(p.s, 3);
+    shadow_remove(&s, 180, -1);
+    for (pos = 180; pos < 190; pos++) {
+        s.tokens[s.n] = 'n';
+        s.pos[s.n++]  = pos;
+        b.n_tokens    = 0;
+        soothe__batch_add(&b, 'n', pos, 3, true);
+        must(soothe_decode(p.s, b, &err), &err);
+        check_state(&p, &s, s.n, 0);
+    }
+    llama_batch_free(b);
+    close_pair(&p);
+}
+
 static void test_equal_vocabularies_are_coupled_by_token(void **state) {
     (void)state;
     struct pair p = open_pair(&(struct tiny_options){.d = 96, .seed = 1},
@@ -683,6 +725,7 @@ int main(void) {
         cmocka_unit_test(test_a_sequence_without_text_and_one_within_a_character_have_a_state),
         cmocka_unit_test(test_a_token_in_two_sequences_is_text_of_both),
         cmocka_unit_test(test_a_text_too_long_for_the_calibrator_is_refused_and_leaves_all_in_step),
+        cmocka_unit_test(test_a_full_cache_of_the_calibrator_is_told_and_leaves_all_in_step),
         cmocka_unit_test(test_equal_vocabularies_are_coupled_by_token),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
