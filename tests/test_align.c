@@ -154,7 +154,9 @@ static double loss_at(const float *w, float *gradient) {
         for (uint32_t j = 1; j <= NEGATIVES; j++)
             candidates[i * (1 + NEGATIVES) + j] = (7 * i + 3 * j) % N;
     }
-    return soothe__contrastive_loss(gradient, w, &there, anchors, candidates, ANCHORS, NEGATIVES, 0.1);
+    float  scratch[ANCHORS * 2 * D_Y];
+    double losses[ANCHORS];
+    return soothe__contrastive_loss(gradient, w, &there, anchors, candidates, ANCHORS, NEGATIVES, 0.1, scratch, losses);
 }
 
 static void test_the_contrastive_loss_is_numpys_and_its_gradient_its_slope(void **state) {
