@@ -185,6 +185,23 @@ void soothe_session_capture(struct soothe_session *s, bool on);
 const float *soothe_session_states(const struct soothe_session *s, enum soothe_state which, int32_t *n_rows,
                                    int32_t *d);
 
+/* ---- methods as samplers --------------------------------------------------------------------
+ * Methods that change logits alone, for programs that call llama.cpp directly, without a session: a
+ * llama_sampler to put before all others of a chain (docs/methods/cfl.md, examples/table_sampler.c).
+ *
+ * What holds back words: from the logit of every token that would complete a listed word at a word's
+ * boundary, strength times the word's weight is taken. It follows the text by llama_sampler_accept, which
+ * is to be called for the prompt's tokens too. An extension of llama_sampler_init_logit_bias to words of
+ * several tokens.
+ * table     a table of `soothe cfl train`, or a list of words, one a line, perhaps with a tab and a weight (else
+ *           1); NULL: the built-in lexicon, weights .1 to 3
+ * strength  0: no effect; INFINITY: such words are never chosen
+ * *sampler  fresh, llama_sampler_free() or a chain's; the vocabulary may end before it; clones share the table
+ * errors    SOOTHE_E_ARGUMENT strength below 0 or NaN; SOOTHE_E_IO, SOOTHE_E_FORMAT, SOOTHE_E_NUMERIC of the file
+ * thread    one sampler, one thread at a time                                                     */
+enum soothe_status soothe_sampler_init_table(struct llama_sampler **sampler, const struct llama_vocab *vocab,
+                                             const char *table, float strength, struct soothe_error *err);
+
 #ifdef __cplusplus
 }
 #endif

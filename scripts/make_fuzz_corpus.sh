@@ -94,3 +94,15 @@ LC_ALL=C sed 's/soothe\.probe\.layer/soothe.probe.lager/' probe.gguf >bad-probe-
 LC_ALL=C sed 's/quadratic/quadratik/' polar.gguf >bad-polar-scalarisation.gguf
 LC_ALL=C sed 's/soothe\.polar\.identities/soothe.polar.identitiez/' polar.gguf >bad-polar-identities.gguf
 cp probe.gguf polar.gguf polar-small.gguf bad-probe-*.gguf bad-polar-*.gguf bad-empty.gguf "$out"
+
+out=${out%/*}/word_table
+mkdir -p "$out"
+for i in $(seq 12); do printf '{"text": "this is a rather %s text number %s"}\n' "$( ((i % 2)) && echo awful || echo lovely)" "$i"; done >sentences.jsonl
+"$soothe" cfl train --data sentences.jsonl --scorer lexicon -o table.gguf >/dev/null
+printf '# words\nawful\t0.5\nvery bad\nna\303\257ve\t2\n' >list.txt
+head -c 700 table.gguf >bad-table-header.gguf
+LC_ALL=C sed 's/rather/RATHER/' table.gguf >bad-table-word.gguf
+LC_ALL=C sed 's/soothe\.table\.weight/soothe.table.weighd/' table.gguf >bad-table-no-weight.gguf
+LC_ALL=C sed 's/soothe-token-table/soothe-token-tablf/g' table.gguf >bad-table-type.gguf
+printf 'good\nb*d\n' >bad-list.txt
+cp table.gguf list.txt bad-table-*.gguf bad-list.txt bad-empty.gguf "$out"

@@ -45,8 +45,14 @@ extern const struct soothe__command soothe__command_score_test;
 int                                 soothe__cmd_score_test(int argc, const char **argv);
 extern const struct soothe__command soothe__command_probe;
 int                                 soothe__cmd_probe(int argc, const char **argv);
+extern const struct soothe__command soothe__command_sasa;
+int                                 soothe__cmd_sasa(int argc, const char **argv);
 extern const struct soothe__command soothe__command_polar;
 int                                 soothe__cmd_polar(int argc, const char **argv);
+extern const struct soothe__command soothe__command_methods;
+int                                 soothe__cmd_methods(int argc, const char **argv);
+extern const struct soothe__command soothe__command_cfl;
+int                                 soothe__cmd_cfl(int argc, const char **argv);
 
 /* ---- options.c ---------------------------------------------------------------------------------- */
 

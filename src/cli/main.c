@@ -20,7 +20,10 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_eval,
     &soothe__command_score,
     &soothe__command_probe,
+    &soothe__command_sasa,
     &soothe__command_polar,
+    &soothe__command_methods,
+    &soothe__command_cfl,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 

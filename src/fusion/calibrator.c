@@ -23,15 +23,16 @@ struct soothe_calibrator_params soothe_calibrator_params_default(void) {
 
 /* ---- does it fit? ------------------------------------------------------------------------------ */
 
-/* Does it split text as the target does? If not, it follows the target's text (docs/fusion.md). */
+/* Does it split text as the target does? If not, it follows the target's text (docs/fusion.md). bare: no matrix is
+ * wanted, only its states. */
 static enum soothe_status compare_vocabularies(struct soothe_calibrator *cal, const struct soothe__gguf *g,
-                                               const struct soothe__gguf *target, bool states_only,
+                                               const struct soothe__gguf *target, bool bare,
                                                struct soothe_error *err) {
     char        hex[65];
     const char *ours = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_TOKENIZER);
     soothe__tokenizer_hash(hex, target);
     cal->by_text = !ours || strcmp(ours, hex) != 0;
-    if (cal->by_text && !cal->fusion.a && !states_only) {
+    if (cal->by_text && !cal->fusion.a && !bare) {
         return soothe__fail(
             err, SOOTHE_E_MISMATCH,
             "calibrator %s (cut from \"%s\") and target %s have different vocabularies (sha256 %.12s… and "
@@ -349,18 +350,15 @@ static enum soothe_status bare_fusion(struct soothe__fusion *f, const struct soo
 static enum soothe_status open_matrices(struct soothe_calibrator *cal, const struct soothe__gguf *g,
                                         enum matrices which, const struct soothe__gguf *target,
                                         const struct soothe_calibrator_params *p, struct soothe_error *err) {
-    const uint32_t     n_blocks = (uint32_t)cal->n_blocks;
-    enum soothe_status status   = which == NONE ? bare_fusion(&cal->fusion, g, n_blocks, target, err)
-                                  : which == OF_ALIGNMENT
-                                      ? soothe__alignment_apply(cal, p->alignment_path, g, target, err)
-                                      : soothe__fusion_read(&cal->fusion, g, n_blocks > 0, err);
-    if (status == SOOTHE_OK && cal->n_blocks > 0) { /* an alignment without A has made it 0 */
-        status = compare_vocabularies(cal, g, target, which == NONE, err);
+    const uint32_t n_blocks = (uint32_t)cal->n_blocks;
+    if (which == NONE) {
+        return bare_fusion(&cal->fusion, g, n_blocks, target, err);
     }
-    if (status == SOOTHE_OK && which == OWN) {
-        status = soothe__fusion_check_target(&cal->fusion, g, "calibrator", target, err);
+    if (which == OF_ALIGNMENT) {
+        return soothe__alignment_apply(cal, p->alignment_path, g, target, err);
     }
-    return status;
+    const enum soothe_status status = soothe__fusion_read(&cal->fusion, g, n_blocks > 0, err);
+    return status ? status : soothe__fusion_check_target(&cal->fusion, g, "calibrator", target, err);
 }
 
 static enum soothe_status name_it(struct soothe_calibrator *cal, const struct soothe__gguf *g,
@@ -390,6 +388,9 @@ static enum soothe_status open_into(struct soothe_calibrator *cal, const struct 
     status        = name_it(cal, g, err);
     if (status == SOOTHE_OK) {
         status = open_matrices(cal, g, which, target, p, err);
+    }
+    if (status == SOOTHE_OK && cal->n_blocks > 0) {
+        status = compare_vocabularies(cal, g, target, which == NONE, err);
     }
     if (status == SOOTHE_OK && cal->n_blocks > 0) { /* with an alignment without A there are none */
         status = open_model(cal, g, target, p, err);
