@@ -6,7 +6,7 @@
  *     struct soothe__applied a;
  *     if (soothe__chain_add(&chain, "cfl+fusion:strength=0.5", &err)) die(err.message);
  *     if (soothe__chain_apply(&a, &chain, model, "target.gguf", &context, &err)) die(err.message);
- *     soothe__generate(a.session, ...);
+ *     soothe__generate_with(&a, ...);
  *     soothe__applied_release(&a);
  *     soothe__chain_free(&chain);
  *
@@ -74,6 +74,11 @@ struct soothe__method {
     /* Adds its stages to the session. NULL: none. */
     enum soothe_status (*attach)(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err);
     void (*release)(void *state); /* after the session has ended; state may be NULL */
+    /* Of methods that choose among whole continuations (generate_with.h); NULL: all others. How many are to be drawn
+     * for each that is wanted, and which of n texts is kept. */
+    int32_t (*n_tries)(const struct soothe__link *l);
+    enum soothe_status (*choose)(struct soothe__link *l, const char *const *texts, int32_t n, int32_t *i_best,
+                                 struct soothe_error *err);
 };
 
 /* NULL if there is none of that name; name NULL: the default. */
