@@ -7,6 +7,7 @@
 static const struct soothe__method *const METHODS[] = {
     &soothe__method_fusion,
     &soothe__method_none,
+    &soothe__method_lm_steer,
     NULL,
 };
 
