@@ -5,10 +5,7 @@
 #include <string.h>
 
 static const struct soothe__method *const METHODS[] = {
-    &soothe__method_fusion,
-    &soothe__method_none,
-    &soothe__method_lm_steer,
-    NULL,
+    &soothe__method_fusion, &soothe__method_none, &soothe__method_lm_steer, &soothe__method_safe_prompt, NULL,
 };
 
 const struct soothe__method *soothe__method_at(size_t i) {

@@ -58,6 +58,24 @@ struct soothe__method_target {
     const char         *path;
 };
 
+/* What became of a prompt (rewrite.h). */
+struct soothe__event {
+    size_t                       i_prompt;
+    const struct soothe__method *method;
+    char                        *text; /* of the prompt that is continued instead, as far as tokens have bytes */
+    int32_t (*spans)[2]; /* (n_spans) bytes of the prompt before, from and to behind, that were replaced */
+    size_t n_spans;
+};
+
+/* Another prompt in place of one. */
+struct soothe__rewriting {
+    llama_token *tokens; /* fresh; NULL: the prompt stays as it is */
+    int32_t      n_tokens;
+    int32_t (*spans)[2]; /* fresh, (n_spans) as in the event; NULL where nothing was replaced, only added */
+    size_t n_spans;
+};
+struct soothe__prompt;
+
 struct soothe__method {
     const char *name;
     const char *summary; /* one line without a full stop                                                    */
@@ -74,6 +92,11 @@ struct soothe__method {
     /* Adds its stages to the session. NULL: none. */
     enum soothe_status (*attach)(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err);
     void (*release)(void *state); /* after the session has ended; state may be NULL */
+    /* Of methods that act on the prompt (rewrite.h); NULL: all others. May decode in the session, which is empty before
+     * and after. After an error what is filled gets released. */
+    enum soothe_status (*rewrite)(struct soothe__link *l, struct soothe_session *session,
+                                  const struct soothe__prompt *prompt, struct soothe__rewriting *out,
+                                  struct soothe_error *err);
     /* Of methods that choose among whole continuations (generate_with.h); NULL: all others. How many are to be drawn
      * for each that is wanted, and which of n texts is kept. */
     int32_t (*n_tries)(const struct soothe__link *l);
@@ -121,6 +144,8 @@ struct soothe__applied {
     struct soothe_session *session;
     struct soothe__link    links[SOOTHE__CHAIN_MAX];
     size_t                 n;
+    struct soothe__event  *events; /* of the last soothe__generate_with, there from before the first token */
+    size_t                 n_events;
 };
 
 /* chain    an empty one: the default method; borrowed, must outlive a
@@ -138,7 +163,7 @@ float       soothe__applied_strength(const struct soothe__applied *a);
 
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
-extern const struct soothe__method soothe__method_lm_steer;
+extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt;
 
 /* ---- the shipped calibrator: default_calibrator.c ---------------------------------------------------- */
 
