@@ -4,9 +4,12 @@
 
 #include <string.h>
 
+/* clang-format off: one a line */
 static const struct soothe__method *const METHODS[] = {
-    &soothe__method_fusion, &soothe__method_none, &soothe__method_lm_steer, &soothe__method_safe_prompt, NULL,
+    &soothe__method_fusion,      &soothe__method_none, &soothe__method_lm_steer,
+    &soothe__method_safe_prompt, &soothe__method_cmd,  NULL,
 };
+/* clang-format on */
 
 const struct soothe__method *soothe__method_at(size_t i) {
     return i < sizeof METHODS / sizeof *METHODS ? METHODS[i] : NULL;

@@ -163,7 +163,7 @@ float       soothe__applied_strength(const struct soothe__applied *a);
 
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
-extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt;
+extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt, soothe__method_cmd;
 
 /* ---- the shipped calibrator: default_calibrator.c ---------------------------------------------------- */
 
