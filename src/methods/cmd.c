@@ -164,6 +164,16 @@ static enum soothe_status draw(const struct cleaning *x, const struct soothe__ga
     return status;
 }
 
+/* The fill begins as the span did. */
+static enum soothe__fill_start start_like(const struct cleaning *x, int32_t i) {
+    char bytes[64];
+    if (i == 0)
+        return SOOTHE__FILL_WORD;
+    return soothe__token_bytes(x->vocab, x->prompt->tokens[i], bytes, sizeof bytes) > 0 && bytes[0] == ' '
+               ? SOOTHE__FILL_SPACE
+               : SOOTHE__FILL_ANYHOW;
+}
+
 /* Puts the best of up to rounds * k fills, or nothing at all, behind left. next: where the next span begins. */
 static enum soothe_status fill_span(struct cleaning *x, struct soothe__token_span span, int32_t next, uint32_t i_span,
                                     struct soothe_error *err) {
@@ -177,7 +187,8 @@ static enum soothe_status fill_span(struct cleaning *x, struct soothe__token_spa
                                         .right    = p->tokens + span.to,
                                         .n_right  = n_rest < SOOTHE__RIGHT_MAX ? n_rest : SOOTHE__RIGHT_MAX,
                                         .n_most   = n_allowed < SOOTHE__FILL_MAX ? n_allowed : SOOTHE__FILL_MAX,
-                                        .n_wanted = n_span < SOOTHE__FILL_MAX ? n_span : SOOTHE__FILL_MAX};
+                                        .n_wanted = n_span < SOOTHE__FILL_MAX ? n_span : SOOTHE__FILL_MAX,
+                                        .start    = start_like(x, span.from)};
     enum soothe_status           status =
         soothe__append_tokens(x->session, 0, x->n_held, x->left + x->n_held, x->n_left - 1 - x->n_held, err);
     x->n_held = x->n_left - 1;
