@@ -19,6 +19,7 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_eval,
     &soothe__command_score,
     &soothe__command_probe,
+    &soothe__command_control_vector,
     &soothe__command_polar,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };

@@ -248,15 +248,25 @@ static enum soothe_status generate_doses(struct soothe__applied *a, const struct
         struct one_dose                 d    = {options, i};
         struct soothe__generate_options o    = *options;
         struct soothe__generate_stats   part = {0};
-        o.doses                              = &options->doses[i];
-        o.n_doses                            = 1;
-        o.on_token                           = options->on_token ? dose_on_token : NULL;
-        o.on_done                            = options->on_done ? dose_on_done : NULL;
-        o.user                               = &d;
-        status = generate_from(a, options->doses[i] != 0.0f ? rewritten : prompts, n_prompts, &o, &part, err);
+        status = soothe__session_set_dose(a->session, -1, options->doses[i], err); /* of the prompt's sequence, too */
+        if (status)
+            break;
+        o.doses    = &options->doses[i];
+        o.n_doses  = 1;
+        o.on_token = options->on_token ? dose_on_token : NULL;
+        o.on_done  = options->on_done ? dose_on_done : NULL;
+        o.user     = &d;
+        status     = generate_from(a, options->doses[i] != 0.0f ? rewritten : prompts, n_prompts, &o, &part, err);
         add_stats(stats, &part);
     }
     return status;
+}
+
+static bool needs_one_dose(const struct soothe__applied *a) {
+    bool any = false;
+    for (size_t i = 0; i < a->n; i++)
+        any = any || (a->links[i].method->one_dose && a->links[i].strength != 0.0f);
+    return any;
 }
 
 enum soothe_status soothe__generate_with(struct soothe__applied *a, const struct soothe__prompt *prompts,
@@ -270,14 +280,17 @@ enum soothe_status soothe__generate_with(struct soothe__applied *a, const struct
     for (size_t i = 0; i < options->n_doses; i++)
         wanted = wanted || options->doses[i] != 0.0f;
     if (!wanted || !soothe__rewrites(a))
-        return generate_from(a, prompts, n_prompts, options, sum, err);
+        return options->n_doses > 1 && needs_one_dose(a)
+                   ? generate_doses(a, prompts, prompts, n_prompts, options, sum, err)
+                   : generate_from(a, prompts, n_prompts, options, sum, err);
     const double       start  = soothe__seconds();
     enum soothe_status status = soothe__rewrite(&r, a, prompts, n_prompts, options->stop, err);
     const double       spent  = soothe__seconds() - start;
     if (status)
         return status;
-    status = options->n_doses > 1 && r.n_changed ? generate_doses(a, prompts, r.prompts, n_prompts, options, sum, err)
-                                                 : generate_from(a, r.prompts, n_prompts, options, sum, err);
+    status = options->n_doses > 1 && (r.n_changed || needs_one_dose(a))
+                 ? generate_doses(a, prompts, r.prompts, n_prompts, options, sum, err)
+                 : generate_from(a, r.prompts, n_prompts, options, sum, err);
     sum->prompt_seconds += spent;
     soothe__rewritten_free(&r);
     return status;

@@ -4,10 +4,16 @@
 
 #include <string.h>
 
-/* clang-format off: one a line */
+/* One a line. */
+/* clang-format off */
 static const struct soothe__method *const METHODS[] = {
-    &soothe__method_fusion,      &soothe__method_none, &soothe__method_lm_steer,
-    &soothe__method_safe_prompt, &soothe__method_cmd,  NULL,
+    &soothe__method_fusion,
+    &soothe__method_none,
+    &soothe__method_lm_steer,
+    &soothe__method_safe_prompt,
+    &soothe__method_cmd,
+    &soothe__method_control_vector,
+    NULL,
 };
 /* clang-format on */
 

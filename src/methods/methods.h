@@ -79,11 +79,12 @@ struct soothe__prompt;
 struct soothe__method {
     const char *name;
     const char *summary; /* one line without a full stop                                                    */
-    const char *stage;   /* "state", "logits", "candidates", "prompt", "text", "gate" or "none"             */
+    const char *stage;   /* "state", "logits", "candidates", "prompt", "text", "blocks", "gate" or "none"             */
     const char *cost;    /* of a token, in words: "one d x d product"                                       */
     const char *source;  /* the paper                                                                       */
     const struct soothe__parameter *parameters; /* ended by one without a name; the first is the strength: what
                                                    --strength sets, and at 0 the method does nothing        */
+    bool one_dose; /* acts on a whole context: generation under several doses runs them one after another */
     /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made (cells
      * for sequences of its own; ids from context->n_seq_max up are free for it, to 255, in this chain's order).
      * After an error what is filled gets released. NULL: nothing to open. */
@@ -163,7 +164,8 @@ float       soothe__applied_strength(const struct soothe__applied *a);
 
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
-extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt, soothe__method_cmd;
+extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt, soothe__method_cmd,
+    soothe__method_control_vector;
 
 /* ---- the shipped calibrator: default_calibrator.c ---------------------------------------------------- */
 
