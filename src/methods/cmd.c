@@ -164,6 +164,14 @@ static enum soothe_status draw(const struct cleaning *x, const struct soothe__ga
     return status;
 }
 
+/* Tokens may end within a character. */
+static bool is_whole(const struct cleaning *x, const struct soothe__fill *fill) {
+    char      *text = fill->n ? soothe__tokens_text(x->vocab, fill->tokens, fill->n) : NULL;
+    const bool ok   = text && soothe__utf8_valid(text, strlen(text));
+    free(text);
+    return ok;
+}
+
 /* The fill begins as the span did. */
 static enum soothe__fill_start start_like(const struct cleaning *x, int32_t i) {
     char bytes[64];
@@ -197,7 +205,7 @@ static enum soothe_status fill_span(struct cleaning *x, struct soothe__token_spa
     for (int32_t round = 0; round < x->c->n_rounds && !status && !(best.n && best_toxicity < SAFE); round++) {
         status = draw(x, &gap, i_span * DRAWS_A_SPAN + (uint32_t)(round * x->c->k), fills, err);
         for (int32_t k = 0; k < x->c->k && !status; k++) {
-            if (fills[k].n == 0)
+            if (!is_whole(x, &fills[k]))
                 continue;
             status           = judge(x, &fills[k], gap.right, n_rest, &toxicity, err);
             const bool first = best.n == 0 && toxicity < SAFE;

@@ -55,16 +55,25 @@ enum soothe_status soothe__append_tokens(struct soothe_session *session, llama_s
 
 /* ---- drawing ------------------------------------------------------------------------------------------------- */
 
-static bool starts_well(enum soothe__fill_start start, const char *bytes, size_t n) {
+static bool is_space(const struct infiller *f, llama_token token) {
+    char         bytes[64];
+    const size_t n = soothe__token_bytes(f->vocab, token, bytes, sizeof bytes);
+    for (size_t i = 0; i < n && i < sizeof bytes; i++)
+        if (!isspace((unsigned char)bytes[i]))
+            return false;
+    return true;
+}
+
+static bool starts_well(enum soothe__fill_start start, const char *bytes) {
     if (start == SOOTHE__FILL_SPACE)
-        return n > 1 && bytes[0] == ' ';
+        return bytes[0] == ' ';
     return start != SOOTHE__FILL_WORD || isalnum((unsigned char)bytes[0]) || (unsigned char)bytes[0] >= 0x80;
 }
 
 static bool ends_fill(const struct infiller *f, llama_token token, bool first) {
     char         bytes[64];
     const size_t n = soothe__token_bytes(f->vocab, token, bytes, sizeof bytes);
-    if (first && n > 0 && !starts_well(f->gap->start, bytes, n))
+    if (first && n > 0 && !starts_well(f->gap->start, bytes))
         return true;
     return llama_vocab_is_eog(f->vocab, token) || llama_vocab_is_control(f->vocab, token) || n == 0 ||
            n > sizeof bytes || memchr(bytes, '\n', n);
@@ -76,7 +85,7 @@ static enum soothe_status go_on(struct infiller *f, struct draw *d, struct sooth
     const double sum = z ? soothe__log_sum_exp(z, f->n_vocab) : NAN;
     if (!isfinite(sum))
         return soothe__fail(err, SOOTHE_E_NUMERIC, "the target's logits are no numbers");
-    if (d->fill->n > 0 && f->gap->n_right > 0) {
+    if (d->fill->n > 0 && f->gap->n_right > 0 && !is_space(f, d->fill->tokens[d->fill->n - 1])) {
         const double log_p = (double)z[f->gap->right[0]] - sum;
         if (d->n_best == 0 || log_p > d->best) {
             d->best   = log_p;
@@ -122,15 +131,6 @@ static enum soothe_status draw_all(struct infiller *f, struct soothe_error *err)
 }
 
 /* ---- judging --------------------------------------------------------------------------------------------------- */
-
-static bool is_space(const struct infiller *f, llama_token token) {
-    char         bytes[64];
-    const size_t n = soothe__token_bytes(f->vocab, token, bytes, sizeof bytes);
-    for (size_t i = 0; i < n && i < sizeof bytes; i++)
-        if (!isspace((unsigned char)bytes[i]))
-            return false;
-    return true;
-}
 
 /* The rest of the right behind fill k, of which the first token is known already. */
 static enum soothe_status judge(struct infiller *f, int32_t k, struct soothe_error *err) {

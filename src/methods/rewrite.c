@@ -45,6 +45,18 @@ void soothe__rewritten_free(struct soothe__rewritten *r) {
     *r = (struct soothe__rewritten){.n = 0};
 }
 
+/* The prompt as UTF-8, whatever its tokens are. */
+static char *readable(const struct llama_vocab *vocab, const llama_token *tokens, int32_t n) {
+    struct soothe__utf8_stream stream = {.n_held = 0};
+    char                      *bytes  = soothe__tokens_text(vocab, tokens, n);
+    const size_t               size   = bytes ? strlen(bytes) : 0;
+    char                      *text   = bytes ? soothe__calloc(3 * (size + sizeof stream.held) + 1, 1) : NULL;
+    if (text)
+        soothe__utf8_push(&stream, bytes, size, text);
+    free(bytes);
+    return text;
+}
+
 /* Takes over what a method made of prompt i. */
 static enum soothe_status take(struct soothe__rewritten *r, struct soothe__applied *a, size_t i,
                                const struct soothe__method *method, struct soothe__rewriting *w,
@@ -57,7 +69,7 @@ static enum soothe_status take(struct soothe__rewritten *r, struct soothe__appli
     r->owned[i]            = w->tokens;
     r->prompts[i].tokens   = w->tokens;
     r->prompts[i].n_tokens = w->n_tokens;
-    event.text             = soothe__tokens_text(vocab, w->tokens, w->n_tokens);
+    event.text             = readable(vocab, w->tokens, w->n_tokens);
     if (events)
         a->events = events;
     if (!events || !event.text) {

@@ -64,22 +64,28 @@ static enum soothe_status mark_ngram(bool *marks, const struct soothe__span_find
     return SOOTHE_OK;
 }
 
-/* The next word behind `at`, between spaces; false: none. */
-static bool next_word(const char *text, size_t at, size_t *from, size_t *to) {
-    while (text[at] && isspace((unsigned char)text[at]))
-        at++;
-    *from = at;
-    while (text[at] && !isspace((unsigned char)text[at]))
-        at++;
-    *to = at;
-    return at > *from;
+static bool is_word_byte(char c) {
+    return isalnum((unsigned char)c) || (unsigned char)c >= 0x80 || (c && strchr("*@$#'", c));
+}
+
+/* The next word behind *at, between spaces and without its punctuation; false: none. */
+static bool next_word(const char *text, size_t *at, size_t *from, size_t *to) {
+    while (text[*at] && !is_word_byte(text[*at]))
+        ++*at;
+    *from = *at;
+    while (text[*at] && !isspace((unsigned char)text[*at]))
+        ++*at;
+    *to = *at;
+    while (*to > *from && !is_word_byte(text[*to - 1]))
+        --*to;
+    return *to > *from;
 }
 
 static void mark_lexicon(bool *marks, const struct soothe__span_finder *f, const struct soothe__token_places *p,
                          int32_t n) {
-    size_t from, to, before = 0;
+    size_t at = 0, from, to, before = 0;
     bool   toxic_before = true; /* the word before is marked, or there is none: it needs no partner */
-    for (size_t at = 0; next_word(p->text, at, &from, &to); at = to) {
+    while (next_word(p->text, &at, &from, &to)) {
         const bool toxic = soothe__lexicon_score(p->text + from, to - from) >= f->threshold;
         const bool both =
             !toxic && !toxic_before && soothe__lexicon_score(p->text + before, to - before) >= f->threshold;
@@ -129,15 +135,10 @@ static enum soothe_status mark_probe(bool *marks, const struct soothe__span_find
 
 /* ---- whole words, joined --------------------------------------------------------------------------------------- */
 
-static bool is_word_byte(char c) {
-    return isalnum((unsigned char)c) || (unsigned char)c >= 0x80 || strchr("*@$#'", c);
-}
-
 /* Is token i a later part of the word that the one before it ends in? */
 static bool goes_on(const struct soothe__token_places *p, int32_t i) {
     const int32_t start = start_of(p, i);
-    return i > 0 && start > 0 && start < p->end[i] && p->text[start] && is_word_byte(p->text[start]) &&
-           is_word_byte(p->text[start - 1]);
+    return i > 0 && start > 0 && start < p->end[i] && is_word_byte(p->text[start]) && is_word_byte(p->text[start - 1]);
 }
 
 static void mark_whole_words(bool *marks, const struct soothe__token_places *p, int32_t n) {
