@@ -183,7 +183,7 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
         fprintf(stderr, "%lld tokens, %.1f tokens/s (prompt: %lld tokens in %.2f s)\n", (long long)stats.n_tokens,
                 (double)stats.n_tokens / fmax(stats.token_seconds, 1e-9), (long long)stats.n_prompt_tokens,
                 stats.prompt_seconds);
-    soothe__run_output_tell_events(&job->output);
+    soothe__tell_events(&job->applied);
     soothe__run_output_tell_risk(&job->output);
     if (job->output.out_of_memory)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory keeping a continuation");

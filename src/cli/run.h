@@ -54,8 +54,6 @@ void soothe__run_output_on_done(void *user, const struct soothe__continuation *c
 double soothe__run_output_read(void *user, const float *state);
 /* The highest risks on stderr, where there was a probe. */
 void soothe__run_output_tell_risk(const struct soothe__run_output *o);
-/* What the methods changed of the prompts, on stderr, crude words masked. */
-void soothe__run_output_tell_events(const struct soothe__run_output *o);
 void soothe__run_output_free(struct soothe__run_output *o);
 
 #endif /* SOOTHE_RUN_H */

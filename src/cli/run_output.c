@@ -91,20 +91,6 @@ void soothe__run_output_tell_risk(const struct soothe__run_output *o) {
 
 /* ---- events ------------------------------------------------------------------------------------------ */
 
-void soothe__run_output_tell_events(const struct soothe__run_output *o) {
-    for (size_t i = 0; i < o->method->n_events; i++) {
-        const struct soothe__event *e = &o->method->events[i];
-        if (!e->spans)
-            continue; /* words before every prompt are told once, by the method's name */
-        char *text = soothe__mask_toxic(e->text, strlen(e->text));
-        fprintf(stderr, "%s changed prompt %zu at", e->method->name, e->i_prompt + 1);
-        for (size_t k = 0; k < e->n_spans; k++)
-            fprintf(stderr, "%s bytes %d to %d", k ? "," : "", e->spans[k][0], e->spans[k][1]);
-        fprintf(stderr, "; continued was: %s\n", text ? text : "");
-        free(text);
-    }
-}
-
 static json_t *json_of_event(const struct soothe__run_output *o, const struct soothe__event *e) {
     char   *text  = shown(o, e->text, strlen(e->text));
     json_t *spans = json_array();
