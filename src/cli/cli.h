@@ -43,6 +43,8 @@ extern const struct soothe__command soothe__command_score_train; /* subcommands 
 int                                 soothe__cmd_score_train(int argc, const char **argv);
 extern const struct soothe__command soothe__command_score_test;
 int                                 soothe__cmd_score_test(int argc, const char **argv);
+extern const struct soothe__command soothe__command_control_vector;
+int                                 soothe__cmd_control_vector(int argc, const char **argv);
 extern const struct soothe__command soothe__command_probe;
 int                                 soothe__cmd_probe(int argc, const char **argv);
 extern const struct soothe__command soothe__command_sasa;

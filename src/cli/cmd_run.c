@@ -110,7 +110,7 @@ static int read_methods(struct job *job, const struct choice *c) {
             status = soothe__chain_set(&job->chain, names[i], values[i], &err);
     if (status)
         return soothe__print_misuse("run", "%s", err.message);
-    if (c->compare && job->chain.n == 1 && !job->chain.items[0].method->attach)
+    if (c->compare && job->chain.n == 1 && !strcmp(job->chain.items[0].method->name, "none"))
         return soothe__print_misuse("run", "--compare needs a method to compare with, not none");
     return SOOTHE__EXIT_DONE;
 }
@@ -193,6 +193,7 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
                 (double)stats.n_tokens / fmax(stats.token_seconds, 1e-9), (long long)stats.n_prompt_tokens,
                 stats.prompt_seconds);
     tell_coupling(soothe__session_coupling(job->applied.session));
+    soothe__tell_events(&job->applied);
     soothe__run_output_tell_risk(&job->output);
     if (job->output.out_of_memory)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory keeping a continuation");

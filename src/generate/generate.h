@@ -69,6 +69,9 @@ struct soothe__prompt {
     const llama_token *tokens; /* borrowed; at least one */
     int32_t            n_tokens;
     uint64_t           stream; /* random stream: the prompt's number among all prompts of the run */
+    /* Where the tokens are a turn of the model's chat template: what it was made of, for methods that make it anew. */
+    const char *turn;   /* the user's words, borrowed; NULL: the tokens are the text itself */
+    const char *system; /* NULL: none */
 };
 
 struct soothe__generated_token {

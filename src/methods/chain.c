@@ -6,6 +6,7 @@
 
 #include "fusion/fusion.h"
 #include "methods/methods.h"
+#include "methods/rewrite.h"
 
 /* ---- values ------------------------------------------------------------------------------------------ */
 
@@ -240,6 +241,7 @@ void soothe__applied_release(struct soothe__applied *a) {
     for (size_t i = a->n; i-- > 0;)
         if (a->links[i].method->release)
             a->links[i].method->release(a->links[i].state);
+    soothe__events_free(a);
     *a = (struct soothe__applied){.n = 0};
 }
 

@@ -15,6 +15,10 @@ static const struct soothe__method *const METHODS[] = {
     &soothe__method_best_of_n,
     &soothe__method_word_filter,
     &soothe__method_bad_words,
+    &soothe__method_lm_steer,
+    &soothe__method_safe_prompt,
+    &soothe__method_cmd,
+    &soothe__method_control_vector,
     NULL,
 };
 /* clang-format on */

@@ -58,14 +58,33 @@ struct soothe__method_target {
     const char         *path;
 };
 
+/* What became of a prompt (rewrite.h). */
+struct soothe__event {
+    size_t                       i_prompt;
+    const struct soothe__method *method;
+    char                        *text; /* of the prompt that is continued instead, as far as tokens have bytes */
+    int32_t (*spans)[2]; /* (n_spans) bytes of the prompt before, from and to behind, that were replaced */
+    size_t n_spans;
+};
+
+/* Another prompt in place of one. */
+struct soothe__rewriting {
+    llama_token *tokens; /* fresh; NULL: the prompt stays as it is */
+    int32_t      n_tokens;
+    int32_t (*spans)[2]; /* fresh, (n_spans) as in the event; NULL where nothing was replaced, only added */
+    size_t n_spans;
+};
+struct soothe__prompt;
+
 struct soothe__method {
     const char *name;
     const char *summary; /* one line without a full stop                                                    */
-    const char *stage;   /* "state", "logits", "candidates", "prompt", "text", "gate" or "none"             */
+    const char *stage;   /* "state", "logits", "candidates", "prompt", "text", "blocks", "gate" or "none"             */
     const char *cost;    /* of a token, in words: "one d x d product"                                       */
     const char *source;  /* the paper                                                                       */
     const struct soothe__parameter *parameters; /* ended by one without a name; the first is the strength: what
                                                    --strength sets, and at 0 the method does nothing        */
+    bool one_dose; /* acts on a whole context: generation under several doses runs them one after another */
     /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made:
      * cells, and sequences of its own above those there are (fusion/branch.h). After an error what is filled gets
      * released. NULL: nothing to open. */
@@ -74,6 +93,11 @@ struct soothe__method {
     /* Adds its stages to the session. NULL: none. */
     enum soothe_status (*attach)(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err);
     void (*release)(void *state); /* after the session has ended; state may be NULL */
+    /* Of methods that act on the prompt (rewrite.h); NULL: all others. May decode in the session, which is empty before
+     * and after. After an error what is filled gets released. */
+    enum soothe_status (*rewrite)(struct soothe__link *l, struct soothe_session *session,
+                                  const struct soothe__prompt *prompt, struct soothe__rewriting *out,
+                                  struct soothe_error *err);
     /* Of methods that choose among whole continuations (generate_with.h); NULL: all others. How many are to be drawn
      * for each that is wanted, and which of n texts is kept. */
     int32_t (*n_tries)(const struct soothe__link *l);
@@ -121,6 +145,8 @@ struct soothe__applied {
     struct soothe_session *session;
     struct soothe__link    links[SOOTHE__CHAIN_MAX];
     size_t                 n;
+    struct soothe__event  *events; /* of the last soothe__generate_with, there from before the first token */
+    size_t                 n_events;
 };
 
 /* chain    an empty one: the default method; borrowed, must outlive a
@@ -140,6 +166,8 @@ float       soothe__applied_strength(const struct soothe__applied *a);
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
 extern const struct soothe__method soothe__method_cfl, soothe__method_word_filter, soothe__method_bad_words;
 extern const struct soothe__method soothe__method_sasa, soothe__method_rad, soothe__method_best_of_n;
+extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt, soothe__method_cmd,
+    soothe__method_control_vector;
 
 /* ---- the shipped calibrator: default_calibrator.c ---------------------------------------------------- */
 
