@@ -51,6 +51,8 @@ extern const struct soothe__command soothe__command_sasa;
 int                                 soothe__cmd_sasa(int argc, const char **argv);
 extern const struct soothe__command soothe__command_polar;
 int                                 soothe__cmd_polar(int argc, const char **argv);
+extern const struct soothe__command soothe__command_nado;
+int                                 soothe__cmd_nado(int argc, const char **argv);
 extern const struct soothe__command soothe__command_methods;
 int                                 soothe__cmd_methods(int argc, const char **argv);
 extern const struct soothe__command soothe__command_cfl;

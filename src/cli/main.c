@@ -23,6 +23,7 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_sasa,
     &soothe__command_control_vector,
     &soothe__command_polar,
+    &soothe__command_nado,
     &soothe__command_methods,
     &soothe__command_cfl,
 };

@@ -164,6 +164,8 @@ float       soothe__applied_strength(const struct soothe__applied *a);
 
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
+extern const struct soothe__method soothe__method_dexperts, soothe__method_proxy, soothe__method_gedi,
+    soothe__method_self_debias, soothe__method_nado;
 extern const struct soothe__method soothe__method_cfl, soothe__method_word_filter, soothe__method_bad_words;
 extern const struct soothe__method soothe__method_sasa, soothe__method_rad, soothe__method_best_of_n;
 extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt, soothe__method_cmd,
