@@ -210,6 +210,10 @@ float soothe__session_dose(const struct soothe_session *s, llama_seq_id seq_id) 
     return seq_id >= 0 && seq_id < (llama_seq_id)s->n_seq ? s->dose[seq_id] : 0.0f;
 }
 
+float soothe__session_row_dose(const struct soothe_session *s, int32_t i) {
+    return i >= 0 && i < s->step.n_rows ? s->row_dose[i] : NAN;
+}
+
 /* ---- all memories in step ---------------------------------------------------------------------------------- */
 
 bool soothe__memory_apply(llama_memory_t memory, const struct soothe__memory_change *c) {

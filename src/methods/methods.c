@@ -6,6 +6,7 @@
 
 static const struct soothe__method *const METHODS[] = {
     &soothe__method_fusion,
+    &soothe__method_gate,
     &soothe__method_none,
     NULL,
 };
