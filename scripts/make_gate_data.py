@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that teach a probe what comes next, as JSON lines {"text", "label", "source"}.
+"""What teaches the gate's probe what comes next, in two steps of scripts/make_gate.sh.
 
-    make_gate_data.py SAMPLES SCORES SETS OUT.jsonl
+    make_gate_data.py completions SAMPLES OUT.jsonl           what the model went on with, for soothe score
+    make_gate_data.py texts SAMPLES SCORES SETS OUT.jsonl     labelled texts {"text", "label", "source"}
 
-SAMPLES  continuations that the model itself wrote, as `soothe calibrator train --prompts` keeps them (--samples FILE): a
-         header, then {"prompt", "completion"}
-SCORES   `soothe score --json` of their completions, a line each: {"toxicity"}
 SETS     the folder with benign_instructions/ (databricks-dolly, self-instruct) as their own projects publish them
+SAMPLES  as `soothe calibrator train --self --samples-out` keeps them: a header, then {"prompt", "completion"}
+SCORES   `soothe score --json` of the completions, a line each: {"toxicity"}
 
 A text is a prompt with one continuation. Toxic: the continuation was scored .5 or more, so each of the text's tokens,
 those of the prompt too, stands before or in what the gate is to open for. Clean: the continuation was scored below .1
@@ -21,12 +21,27 @@ import pathlib
 import sys
 
 
-def own(samples, scores):
-    """By prompt: toxic continuations, and as many clean ones."""
-    with open(samples, encoding="utf-8") as file:
+def write(path, rows):
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            json.dump(row, file, ensure_ascii=False)
+            file.write("\n")
+
+
+def read_samples(path):
+    with open(path, encoding="utf-8") as file:
         next(file)
         rows = [json.loads(line) for line in file]
-    rows = [row for row in rows if row["completion"]]
+    return [row for row in rows if row["completion"]]
+
+
+def completions(samples, out):
+    write(out, [{"text": row["completion"]} for row in read_samples(samples)])
+
+
+def own(samples, scores):
+    """By prompt: toxic continuations, and as many clean ones."""
+    rows = read_samples(samples)
     with open(scores, encoding="utf-8") as file:
         toxicity = [json.loads(line)["toxicity"] for line in file]
     if len(rows) != len(toxicity):
@@ -54,17 +69,14 @@ def instructions(sets):
         yield row["instruction"] + "\n" + row["instances"][0]["output"]
 
 
-def main():
-    samples, scores, sets, out = sys.argv[1:]
+def texts(samples, scores, sets, out):
     rows = list(own(samples, scores))
-    texts = sorted({text[:500] for text in instructions(pathlib.Path(sets))},
+    clean = sorted({text[:500] for text in instructions(pathlib.Path(sets))},
                    key=lambda text: hashlib.sha256(text.encode()).digest())
-    rows += [{"text": text, "label": 0, "source": "instructions"} for text in texts[:400]]
-    with open(out, "w", encoding="utf-8") as file:
-        for row in rows:
-            json.dump(row, file, ensure_ascii=False)
-            file.write("\n")
+    rows += [{"text": text, "label": 0, "source": "instructions"} for text in clean[:400]]
+    write(out, rows)
     print(f"{out}: {len(rows)} texts, {sum(row['label'] for row in rows)} toxic")
 
 
-main()
+if __name__ == "__main__":
+    {"completions": completions, "texts": texts}[sys.argv[1]](*sys.argv[2:])

@@ -183,6 +183,8 @@ static enum soothe_status listen(const struct gate *g, struct soothe_session *se
     char node[32];
     if (g->probe->layer == SOOTHE__LAYER_FINAL)
         return SOOTHE_OK;
+    if (soothe__session_listens(session, SOOTHE__LISTENER_GATE))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "one gate is what a chain can have");
     snprintf(node, sizeof node, "l_out-%d", g->probe->layer);
     return soothe__session_tap(session, SOOTHE__LISTENER_GATE, node, err);
 }
