@@ -224,7 +224,7 @@ static void check_rows(int32_t layer, enum soothe__pool pool) {
     int    n_plain = 0, n_full = 0, n_between = 0;
     write_probe(layer, pool, false);
     risks_of_text(risks, &low, &high);
-    gate_words(words, sizeof words, low, high, "");
+    gate_words(words, sizeof words, low, high, ":hold=0");
     struct setting plain = open_words("plain"), full = open_words(FUSION), gated = open_words(words);
     decode(&plain, 0, 0, 0, N_TOKENS);
     decode(&full, 0, 0, 0, N_TOKENS);
@@ -262,7 +262,7 @@ static void test_strength_zero_is_no_gate_and_half_is_half_of_one(void **state) 
     write_probe(LAYER, SOOTHE__POOL_TOKEN, false);
     risks_of_text(risks, &low, &high);
     struct setting full = open_words(FUSION), none = open_words("gate:strength=0:probe=/nonexistent+" FUSION);
-    gate_words(words, sizeof words, low, high, ":strength=0.5");
+    gate_words(words, sizeof words, low, high, ":strength=0.5:hold=0");
     struct setting half = open_words(words);
     decode(&full, 0, 0, 0, N_TOKENS);
     decode(&none, 0, 0, 0, N_TOKENS);

@@ -8,7 +8,7 @@ tune --methods fusion --to 8 --out dir --json >first.json
 echo "exit $?"
 tune --methods fusion --to 8 --out dir --json >again.json
 echo "without --resume: exit $?"
-rm -rf dir/round-2 dir/round-1/report.json
+rm -f dir/round-*/report.json
 tune --methods fusion --to 8 --out dir --json --resume >again.json
 echo "with it: exit $?"
 cmp first.json again.json && echo "the same answer"
