@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "base/sigmoid.h"
 #include "methods/gate.h"
 #include "methods/methods.h"
 #include "score/probe.h"
@@ -152,7 +151,9 @@ static float gate_row(void *self, const struct soothe__step *step, int32_t i_row
     const float       *state = h;
     if (g->probe->layer != SOOTHE__LAYER_FINAL)
         state = soothe__session_tapped(s->session, SOOTHE__LISTENER_GATE, i_row);
-    float risk = state ? (float)soothe__probe_risk(g->probe, state) : 1.0f; /* unread: as without a gate */
+    float risk = state ? (float)soothe__probe_risk(g->probe, state) : NAN;
+    if (isnan(risk)) /* then as without a gate */
+        risk = 1.0f;
     if (s->alarms) {
         int32_t             n;
         const llama_seq_id *ids = sequences_of(step->batch, step->row_token[i_row], &n);
