@@ -220,9 +220,9 @@ static enum soothe_status attach(struct soothe__link *l, struct soothe_session *
 static const struct soothe__parameter PARAMETERS[] = {
     {"strength", SOOTHE__NUMBER, "1", 0, 1, NULL, "1: gated; 0: not at all; between: doses are at least 1 - strength"},
     {"probe", SOOTHE__FILE, NULL, 0, 0, NULL, "whose risk counts; the shipped gate.probe.gguf if not given"},
-    {"low", SOOTHE__NUMBER, "0.2", 0, 1, NULL, "the risk up to which the methods rest"},
-    {"high", SOOTHE__NUMBER, "0.6", 0, 1, NULL, "the risk from which on they act in full"},
-    {"hold", SOOTHE__NUMBER, "0", 0, 1000, NULL, "tokens in which an alarm halves; 0: each token by itself"},
+    {"low", SOOTHE__NUMBER, "0.65", 0, 1, NULL, "the risk up to which the methods rest"},
+    {"high", SOOTHE__NUMBER, "0.9", 0, 1, NULL, "the risk from which on they act in full"},
+    {"hold", SOOTHE__NUMBER, "40", 0, 1000, NULL, "tokens in which an alarm halves; 0: each token by itself"},
     {.name = NULL}};
 
 const struct soothe__method soothe__method_gate = {
