@@ -103,7 +103,8 @@ struct soothe_calibrator_params {
 struct soothe_calibrator_params soothe_calibrator_params_default(void);
 
 /* Opens a calibrator for one target.
- * target_path  file of the target (its hash and vocabulary are checked against the calibrator's)
+ * target_path  file of the target (its hash is checked against the calibrator's; where the vocabularies differ, the
+ *              calibrator follows the target's text and must have a matrix A made for it)
  * params       NULL for the defaults
  * errors       SOOTHE_E_FORMAT not a GGUF, truncated, or no calibrator; SOOTHE_E_MISMATCH wrong base,
  *              target or vocabulary; SOOTHE_E_SHAPE widths; SOOTHE_E_NUMERIC NaN or infinite weights

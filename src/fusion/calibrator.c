@@ -14,6 +14,7 @@
 
 #include "fusion/calibrator_file.h"
 #include "fusion/fusion.h"
+#include "fusion/vocabulary_check.h"
 
 struct soothe_calibrator_params soothe_calibrator_params_default(void) {
     return (struct soothe_calibrator_params){.base_path = NULL, .block_type = GGML_TYPE_Q4_0};
@@ -21,20 +22,35 @@ struct soothe_calibrator_params soothe_calibrator_params_default(void) {
 
 /* ---- does it fit? ------------------------------------------------------------------------------ */
 
-static enum soothe_status check_vocabulary(const struct soothe__gguf *g, const struct soothe__gguf *target,
-                                           struct soothe_error *err) {
+/* Does it split text as the target does? If not, it follows the target's text (docs/fusion.md). */
+static enum soothe_status compare_vocabularies(struct soothe_calibrator *cal, const struct soothe__gguf *g,
+                                               const struct soothe__gguf *target, struct soothe_error *err) {
     char        hex[65];
     const char *ours = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_TOKENIZER);
-    const char *base = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_NAME);
     soothe__tokenizer_hash(hex, target);
-    if (!ours || strcmp(ours, hex) != 0) {
+    cal->by_text = !ours || strcmp(ours, hex) != 0;
+    if (cal->by_text && !cal->fusion.a) {
         return soothe__fail(
             err, SOOTHE_E_MISMATCH,
             "calibrator %s (cut from \"%s\") and target %s have different vocabularies (sha256 %.12s… and "
-            "%.12s…): they must split text into the same tokens",
-            g->path, base ? base : "?", target->path, ours ? ours : "none", hex);
+            "%.12s…), and no matrix A carries its state over: align it first",
+            g->path, cal->base_name[0] ? cal->base_name : "?", target->path, ours ? ours : "none", hex);
     }
     return SOOTHE_OK;
+}
+
+/* The vocabulary that a calibrator follows the text by: of its own file or, of a delta, its base's. */
+static enum soothe_status check_own_vocabulary(const struct soothe__gguf *g, const struct soothe__gguf *from,
+                                               struct soothe_error *err) {
+    char        hex[65];
+    const char *ours = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_TOKENIZER);
+    soothe__tokenizer_hash(hex, from);
+    if (!ours || strcmp(ours, hex) != 0) {
+        return soothe__fail(err, SOOTHE_E_MISMATCH,
+                            "calibrator %s was made with another vocabulary (sha256 %.12s…) than %s has (%.12s…)",
+                            g->path, ours ? ours : "none", from->path, hex);
+    }
+    return from == g ? soothe__vocabulary_check(g, err) : SOOTHE_OK;
 }
 
 static enum soothe_status check_target(const struct soothe__gguf *g, const struct soothe__gguf *target,
@@ -273,12 +289,16 @@ static enum soothe_status open_model(struct soothe_calibrator *cal, const struct
                                      struct soothe_error *err) {
     const char *kind = soothe__gguf_find_string(g, SOOTHE__KEY_KIND);
     if (!kind || strcmp(kind, "delta") != 0) {
-        return load_model(cal, g, NULL, target, p, err);
+        const enum soothe_status own = cal->by_text ? check_own_vocabulary(g, g, err) : SOOTHE_OK;
+        return own != SOOTHE_OK ? own : load_model(cal, g, NULL, cal->by_text ? NULL : target, p, err);
     }
     struct soothe__gguf base   = {0};
     enum soothe_status  status = soothe__gguf_open(&base, p->base_path ? p->base_path : target->path, err);
     if (status == SOOTHE_OK) {
         status = soothe__calibrator_check_base(g, &base, (uint32_t)cal->n_blocks, err);
+    }
+    if (status == SOOTHE_OK && cal->by_text) {
+        status = check_own_vocabulary(g, &base, err);
     }
     if (status == SOOTHE_OK) {
         status = load_model(cal, &base, g, NULL, p, err);
@@ -316,7 +336,7 @@ static enum soothe_status open_into(struct soothe_calibrator *cal, const struct 
     }
     status = read_fusion(&cal->fusion, g, n_blocks, err);
     if (status == SOOTHE_OK && n_blocks > 0) {
-        status = check_vocabulary(g, target, err);
+        status = compare_vocabularies(cal, g, target, err);
     }
     if (status == SOOTHE_OK) {
         status = check_target(g, target, &cal->fusion, err);

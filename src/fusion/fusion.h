@@ -29,8 +29,9 @@ struct soothe_calibrator {
     int32_t               n_blocks;
     float                 default_strength;
     struct soothe__fusion fusion;
-    struct llama_model   *model;  /* NULL without blocks */
-    FILE                 *memory; /* the file that the engine maps the model from */
+    struct llama_model   *model;   /* NULL without blocks */
+    FILE                 *memory;  /* the file that the engine maps the model from */
+    bool                  by_text; /* splits text otherwise than the target: follows its text, not its tokens */
 };
 
 #endif /* SOOTHE_FUSION_H */
