@@ -95,14 +95,17 @@ struct soothe_calibrator_info {
 };
 
 struct soothe_calibrator_params {
-    const char    *base_path;    /* NULL: the target's own file; needed by delta files           */
-    enum ggml_type block_type;   /* data type of the block matrices in memory; default Q4_0      */
-    bool           keep_type;    /* true: keep the types of the file (exact, slower); false      */
-    int32_t        n_gpu_layers; /* as llama_model_params; default 0                             */
+    const char    *base_path;      /* NULL: the target's own file; needed by delta files         */
+    enum ggml_type block_type;     /* data type of the block matrices in memory; default Q4_0    */
+    bool           keep_type;      /* true: keep the types of the file (exact, slower); false    */
+    int32_t        n_gpu_layers;   /* as llama_model_params; default 0                           */
+    const char    *alignment_path; /* NULL, or matrices fitted by soothe align for this target:
+                                      they take the place of the calibrator's own               */
 };
 struct soothe_calibrator_params soothe_calibrator_params_default(void);
 
 /* Opens a calibrator for one target.
+ * path         NULL with an alignment that needs no calibrator (it holds no A)
  * target_path  file of the target (its hash is checked against the calibrator's; where the vocabularies differ, the
  *              calibrator follows the target's text and must have a matrix A made for it)
  * params       NULL for the defaults

@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/speak.h"
 #include "engine/target_model.h"
-#include "methods/methods.h"
+#include "methods/generate_with.h"
 #include "score/score.h"
 
 const struct soothe__command soothe__command_demo = {
@@ -75,7 +75,7 @@ static enum soothe_status warm_up(const struct demo *d, struct side *side, struc
     struct soothe__generate_options one = d->options;
     one.n_predict                       = 1;
     one.n_samples                       = 1;
-    return soothe__generate(side->method.session, d->prompts.prompts, 1, &one, NULL, err);
+    return soothe__generate_with(&side->method, d->prompts.prompts, 1, &one, NULL, err);
 }
 
 static enum soothe_status speak(const struct demo *d, struct side *side, struct soothe_error *err) {
@@ -87,7 +87,7 @@ static enum soothe_status speak(const struct demo *d, struct side *side, struct 
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu prompts", d->prompts.n);
     enum soothe_status status = warm_up(d, side, err);
     if (status == SOOTHE_OK)
-        status = soothe__generate(side->method.session, d->prompts.prompts, d->prompts.n, &options, &side->stats, err);
+        status = soothe__generate_with(&side->method, d->prompts.prompts, d->prompts.n, &options, &side->stats, err);
     if (status == SOOTHE_OK && side->failed)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory keeping a continuation");
     return status;

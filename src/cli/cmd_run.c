@@ -8,6 +8,7 @@
 #include "cli/run.h"
 #include "engine/target_model.h"
 #include "fusion/stage.h"
+#include "methods/generate_with.h"
 
 const struct soothe__command soothe__command_run = {
     .name    = "run",
@@ -186,7 +187,7 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
     g->user                   = &job->output;
     enum soothe_status status = soothe__run_output_begin(&job->output, err);
     if (status == SOOTHE_OK)
-        status = soothe__generate(job->applied.session, job->prompts.prompts, job->prompts.n, g, &stats, err);
+        status = soothe__generate_with(&job->applied, job->prompts.prompts, job->prompts.n, g, &stats, err);
     if (stats.n_tokens > 0)
         fprintf(stderr, "%lld tokens, %.1f tokens/s (prompt: %lld tokens in %.2f s)\n", (long long)stats.n_tokens,
                 (double)stats.n_tokens / fmax(stats.token_seconds, 1e-9), (long long)stats.n_prompt_tokens,

@@ -8,6 +8,7 @@
 #include "engine/text_tokens.h"
 #include "eval/conditional.h"
 #include "eval/run.h"
+#include "methods/generate_with.h"
 
 struct job {
     struct soothe__eval_worker     *worker;
@@ -77,7 +78,7 @@ static enum soothe_status generate(struct job *job, bool greedy, struct soothe_e
         g.sampling.temp = 0;
     job->greedy = greedy;
     enum soothe_status status =
-        soothe__generate(job->worker->method.session, job->w->tokens[u->kind] + u->from, u->n, &g, &stats, err);
+        soothe__generate_with(&job->worker->method, job->w->tokens[u->kind] + u->from, u->n, &g, &stats, err);
     if (!status && job->out_of_memory)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for a continuation");
     if (!greedy)

@@ -95,13 +95,20 @@ const struct soothe__coupling_counts *soothe__calibrator_stage_coupling(const st
 
 /* Is token i of the batch output, by llama.cpp's rule for this session? */
 bool soothe__session_is_output(const struct soothe_session *s, const struct llama_batch *b, int32_t i);
-/* Sequences that exist: ids from 0. */
+/* Sequences for texts: ids from 0. The context may have more, which methods use. */
 uint32_t soothe__session_n_seq(const struct soothe_session *s);
+/* Cells of the target's cache that texts may take: the context's, without what methods reserve. */
+int32_t soothe__session_n_ctx(const struct soothe_session *s);
 
 /* ---- listening: a node of the target's graph, before fusion --------------------------------------------------- */
 
-/* Two may listen, each to a node of its own: who runs the session, and its gate. */
-enum soothe__listener { SOOTHE__LISTENER_CALLER, SOOTHE__LISTENER_GATE, SOOTHE__LISTENERS };
+/* Three may listen, each to a node of its own: who runs the session, its gate, and who judges candidates. */
+enum soothe__listener {
+    SOOTHE__LISTENER_CALLER,
+    SOOTHE__LISTENER_GATE,
+    SOOTHE__LISTENER_BRANCHES, /* branch.h */
+    SOOTHE__LISTENERS
+};
 
 /* From now on every soothe_decode keeps that node's row of each requested output. Logits stay as they are, bit for bit.
  * node    "l_out-N", "result_norm", …; NULL: no more

@@ -15,6 +15,8 @@
 #include "generate/generate.h"
 #include "generate/shortlist.h"
 
+enum { TRY_SHIFT = 20 }; /* tries have generators of their own, behind those of a million samples */
+
 /* A sequence and the continuation that it carries. */
 struct slot {
     bool                            active;
@@ -46,7 +48,7 @@ struct generator {
     struct llama_batch                     batch;
     int32_t                                n_batch;
     size_t                                 i_prompt;  /* the next continuation to start: this prompt's … */
-    size_t                                 i_variant; /* … dose * n_samples + sample                */
+    size_t                                 i_variant; /* … (dose * n_samples + sample) * n_tries + try */
     size_t                                 n_variants;
     struct soothe__shortlist               shortlist;
     llama_seq_id                           primary; /* carries the prompt i_prompt since this round, or -1 */
@@ -145,16 +147,21 @@ static enum soothe_status add_prompt(struct generator *g, const struct soothe__p
 
 static enum soothe_status start_slot(struct generator *g, struct slot *s, struct soothe_error *err) {
     const struct soothe__prompt *p         = &g->prompts[g->i_prompt];
-    const size_t                 n_samples = g->n_variants / (g->o->n_doses ? g->o->n_doses : 1);
-    const size_t                 i_sample  = g->i_variant % n_samples;
+    const size_t                 n_tries   = g->o->n_tries > 0 ? (size_t)g->o->n_tries : 1;
+    const size_t                 n_samples = g->n_variants / n_tries / (g->o->n_doses ? g->o->n_doses : 1);
+    const size_t                 i_try     = g->i_variant % n_tries;
+    const size_t                 i_sample  = g->i_variant / n_tries % n_samples;
+    const uint32_t               i_draw    = (uint32_t)i_sample + ((uint32_t)i_try << TRY_SHIFT);
     enum soothe_status           status =
-        soothe__sampler_new(&s->sampler, &g->o->sampling, g->vocab, g->n_ctx, p->stream, (uint32_t)i_sample, err);
+        soothe__sampler_new(&s->sampler, &g->o->sampling, g->vocab, g->n_ctx, p->stream, i_draw, err);
     if (status)
         return status;
     for (int32_t i = 0; i < p->n_tokens; i++) /* the penalties look back into the prompt */
         soothe__sampler_accept(s->sampler, p->tokens[i]);
-    s->c = (struct soothe__continuation){
-        .i_prompt = g->i_prompt, .i_sample = (int32_t)i_sample, .i_dose = g->i_variant / n_samples};
+    s->c = (struct soothe__continuation){.i_prompt = g->i_prompt,
+                                         .i_sample = (int32_t)i_sample,
+                                         .i_try    = (int32_t)i_try,
+                                         .i_dose   = g->i_variant / n_tries / n_samples};
     if (g->o->n_doses)
         status = soothe__session_set_dose(g->session, sequence_of(g, s), g->o->doses[s->c.i_dose], err);
     s->c.dose = soothe__session_dose(g->session, sequence_of(g, s));
@@ -367,9 +374,10 @@ static enum soothe_status check(const struct generator *g, struct soothe_error *
 }
 
 /* The engine mixes the rows of several sequences where a model has a recurrent memory: then one at a time. */
-static int32_t slots_of(struct llama_context *ctx) {
+static int32_t slots_of(struct soothe_session *session) {
+    struct llama_context     *ctx   = soothe_session_context(session);
     const struct llama_model *model = llama_get_model(ctx);
-    const int32_t             n     = (int32_t)llama_n_seq_max(ctx) - 1;
+    const int32_t             n     = (int32_t)soothe__session_n_seq(session) - 1;
     const int32_t             batch = (int32_t)llama_n_batch(ctx);
     if (n > 1 && (llama_model_is_recurrent(model) || llama_model_is_hybrid(model)))
         return 1;
@@ -406,12 +414,12 @@ enum soothe_status soothe__generate(struct soothe_session *session, const struct
                                  .prompts   = prompts,
                                  .n_prompts = n_prompts,
                                  .o         = options,
-                                 .n_slots   = slots_of(ctx),
-                                 .n_ctx     = (int32_t)llama_n_ctx(ctx),
+                                 .n_slots   = slots_of(session),
+                                 .n_ctx     = soothe__session_n_ctx(session),
                                  .n_batch   = (int32_t)llama_n_batch(ctx),
                                  .primary   = -1};
-    g.n_variants =
-        (size_t)(options->n_samples > 0 ? options->n_samples : 1) * (options->n_doses ? options->n_doses : 1);
+    g.n_variants              = (size_t)(options->n_samples > 0 ? options->n_samples : 1) *
+                   (size_t)(options->n_tries > 0 ? options->n_tries : 1) * (options->n_doses ? options->n_doses : 1);
     /* A context shared by several may be larger than what the model was trained for. */
     const int32_t trained = llama_model_n_ctx_train(llama_get_model(ctx));
     g.n_longest           = g.n_slots > 1 && trained < g.n_ctx ? trained : g.n_ctx;

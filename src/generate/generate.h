@@ -81,7 +81,7 @@ struct soothe__generated_token {
 /* One continuation, as far as it is. Owned by the generator, valid during the callback. */
 struct soothe__continuation {
     size_t                                i_prompt, i_dose;
-    int32_t                               i_sample;
+    int32_t                               i_sample, i_try;
     float                                 dose;
     const char                           *text; /* valid UTF-8, zero-terminated */
     size_t                                size;
@@ -92,8 +92,10 @@ struct soothe__continuation {
 };
 
 struct soothe__generate_options {
-    struct soothe__sampling      sampling;
-    int32_t                      n_samples; /* continuations per prompt and dose; 0: 1                 */
+    struct soothe__sampling sampling;
+    int32_t                 n_samples;      /* continuations per prompt and dose; 0: 1                 */
+    int32_t                 n_tries;        /* of each such continuation, to choose from; 0: 1. The first try is the
+                                               continuation that there would be without the others     */
     int32_t                      n_predict; /* tokens of each at most; -1: until the context is full       */
     const float                 *doses;     /* each prompt is continued under each, with equal random numbers; */
     size_t                       n_doses;   /* 0: as the session is set. See soothe__session_set_dose      */

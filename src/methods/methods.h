@@ -6,7 +6,7 @@
  *     struct soothe__applied a;
  *     if (soothe__chain_add(&chain, "cfl+fusion:strength=0.5", &err)) die(err.message);
  *     if (soothe__chain_apply(&a, &chain, model, "target.gguf", &context, &err)) die(err.message);
- *     soothe__generate(a.session, ...);
+ *     soothe__generate_with(&a, ...);
  *     soothe__applied_release(&a);
  *     soothe__chain_free(&chain);
  *
@@ -66,14 +66,19 @@ struct soothe__method {
     const char *source;  /* the paper                                                                       */
     const struct soothe__parameter *parameters; /* ended by one without a name; the first is the strength: what
                                                    --strength sets, and at 0 the method does nothing        */
-    /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made (cells
-     * for sequences of its own; ids from context->n_seq_max up are free for it, to 255, in this chain's order).
-     * After an error what is filled gets released. NULL: nothing to open. */
+    /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made:
+     * cells, and sequences of its own above those there are (fusion/branch.h). After an error what is filled gets
+     * released. NULL: nothing to open. */
     enum soothe_status (*open)(struct soothe__link *l, const struct soothe__method_target *target,
                                struct llama_context_params *context, struct soothe_error *err);
     /* Adds its stages to the session. NULL: none. */
     enum soothe_status (*attach)(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err);
     void (*release)(void *state); /* after the session has ended; state may be NULL */
+    /* Of methods that choose among whole continuations (generate_with.h); NULL: all others. How many are to be drawn
+     * for each that is wanted, and which of n texts is kept. */
+    int32_t (*n_tries)(const struct soothe__link *l);
+    enum soothe_status (*choose)(struct soothe__link *l, const char *const *texts, int32_t n, int32_t *i_best,
+                                 struct soothe_error *err);
 };
 
 /* NULL if there is none of that name; name NULL: the default. */
@@ -134,6 +139,7 @@ float       soothe__applied_strength(const struct soothe__applied *a);
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
 extern const struct soothe__method soothe__method_cfl, soothe__method_word_filter, soothe__method_bad_words;
+extern const struct soothe__method soothe__method_sasa, soothe__method_rad, soothe__method_best_of_n;
 
 /* ---- the shipped calibrator: default_calibrator.c ---------------------------------------------------- */
 
