@@ -14,6 +14,7 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_run,
     &soothe__command_demo,
     &soothe__command_calibrator,
+    &soothe__command_align,
     &soothe__command_ppl,
     &soothe__command_lasso,
     &soothe__command_eval,
@@ -21,6 +22,8 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_probe,
     &soothe__command_sasa,
     &soothe__command_polar,
+    &soothe__command_methods,
+    &soothe__command_cfl,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 

@@ -73,7 +73,7 @@ static enum soothe_status check_pair(const struct llama_model *target, const str
     if (cal && llama_model_n_embd(target) != cal->fusion.d_tgt)
         return soothe__fail(err, SOOTHE_E_SHAPE, "calibrator %s was made for width %d, the target has width %d",
                             cal->path, cal->fusion.d_tgt, llama_model_n_embd(target));
-    if (cal && cal->model &&
+    if (cal && cal->model && !cal->by_text &&
         llama_vocab_n_tokens(llama_model_get_vocab(target)) != llama_vocab_n_tokens(llama_model_get_vocab(cal->model)))
         return soothe__fail(err, SOOTHE_E_MISMATCH, "calibrator %s and the target have different vocabularies",
                             cal->path);
@@ -134,6 +134,10 @@ void soothe_session_free(struct soothe_session *s) {
 
 struct llama_context *soothe_session_context(struct soothe_session *s) {
     return s->target;
+}
+
+const struct soothe__coupling_counts *soothe__session_coupling(const struct soothe_session *s) {
+    return s->calibrator ? soothe__calibrator_stage_coupling(s->calibrator) : NULL;
 }
 
 uint32_t soothe__session_n_seq(const struct soothe_session *s) {

@@ -84,6 +84,15 @@ struct soothe__stage soothe__calibrator_stage_functions(struct soothe__calibrato
 float               *soothe__calibrator_stage_strengths(struct soothe__calibrator_stage *self); /* per sequence */
 const float *soothe__calibrator_stage_states(const struct soothe__calibrator_stage *self, int32_t *n_rows, int32_t *d);
 
+/* Of a calibrator that follows the text, because it splits text otherwise than the target (docs/fusion.md). */
+struct soothe__coupling_counts {
+    int64_t n_target_tokens, n_calibrator_tokens; /* decoded */
+    int64_t n_rolled_back;                        /* of the calibrator's, taken back since the text had grown on */
+};
+/* Of the session's first calibrator; NULL if it decodes the target's tokens themselves. */
+const struct soothe__coupling_counts *soothe__session_coupling(const struct soothe_session *s);
+const struct soothe__coupling_counts *soothe__calibrator_stage_coupling(const struct soothe__calibrator_stage *self);
+
 /* Is token i of the batch output, by llama.cpp's rule for this session? */
 bool soothe__session_is_output(const struct soothe_session *s, const struct llama_batch *b, int32_t i);
 /* Sequences for texts: ids from 0. The context may have more, which methods use. */

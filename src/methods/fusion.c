@@ -34,8 +34,10 @@ static enum soothe_status open_calibrator(struct soothe__link *l, const struct s
     struct soothe_calibrator_params params = soothe_calibrator_params_default();
     const char                     *path   = soothe__link_value(l, "calibrator")->text;
     params.base_path                       = soothe__link_value(l, "base")->text;
-    const enum soothe_status status        = path ? soothe_calibrator_open(&cal, path, target->path, &params, err)
-                                                  : open_default(&cal, target->path, &params, err);
+    params.alignment_path                  = soothe__link_value(l, "alignment")->text;
+    const enum soothe_status status        = path || params.alignment_path
+                                                 ? soothe_calibrator_open(&cal, path, target->path, &params, err)
+                                                 : open_default(&cal, target->path, &params, err);
     if (status)
         return status;
     const float strength = soothe__link_number(l, "strength");
@@ -57,6 +59,7 @@ static const struct soothe__parameter PARAMETERS[] = {
     {"strength", SOOTHE__NUMBER, NULL, -100, 100, NULL, "0: plain; what the calibrator recommends if not given"},
     {"calibrator", SOOTHE__FILE, NULL, 0, 0, NULL, "a calibrator's file; the shipped one where it fits if not given"},
     {"base", SOOTHE__FILE, NULL, 0, 0, NULL, "base of a packed calibrator, if not the target itself"},
+    {"alignment", SOOTHE__FILE, NULL, 0, 0, NULL, "matrices that soothe align fitted for this target"},
     {.name = NULL}};
 
 const struct soothe__method soothe__method_fusion = {

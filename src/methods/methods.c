@@ -4,10 +4,20 @@
 
 #include <string.h>
 
+/* The default first. clang-format would fold the lines that a method is added by. */
+/* clang-format off */
 static const struct soothe__method *const METHODS[] = {
-    &soothe__method_fusion,    &soothe__method_sasa, &soothe__method_rad,
-    &soothe__method_best_of_n, &soothe__method_none, NULL,
+    &soothe__method_fusion,
+    &soothe__method_none,
+    &soothe__method_sasa,
+    &soothe__method_cfl,
+    &soothe__method_rad,
+    &soothe__method_best_of_n,
+    &soothe__method_word_filter,
+    &soothe__method_bad_words,
+    NULL,
 };
+/* clang-format on */
 
 const struct soothe__method *soothe__method_at(size_t i) {
     return i < sizeof METHODS / sizeof *METHODS ? METHODS[i] : NULL;

@@ -138,6 +138,7 @@ float       soothe__applied_strength(const struct soothe__applied *a);
 
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
+extern const struct soothe__method soothe__method_cfl, soothe__method_word_filter, soothe__method_bad_words;
 extern const struct soothe__method soothe__method_sasa, soothe__method_rad, soothe__method_best_of_n;
 
 /* ---- the shipped calibrator: default_calibrator.c ---------------------------------------------------- */

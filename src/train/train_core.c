@@ -73,8 +73,8 @@ static enum soothe_status lay_out(struct soothe__train_core *core, struct soothe
         at += (size_t)s->d_cal;
     }
     core->fusion_from = at;
-    if (core->options.objective == SOOTHE__PREFERENCE) {
-        if (core->options.a && s->n_blocks > 0)
+    if (core->options.objective != SOOTHE__PAPER) {
+        if (core->options.a && (s->n_blocks > 0 || core->options.given_states))
             core->a = emit_fusion(core, &at, "soothe.a.weight", s->d_cal, s->d_tgt);
         if (core->options.b)
             core->b = emit_fusion(core, &at, "soothe.b.weight", s->d_tgt, s->d_tgt);
@@ -100,7 +100,10 @@ static enum soothe_status check(const struct soothe__train_shape *s, const struc
             err, SOOTHE_E_ARGUMENT,
             "the paper objective trains blocks under the calibrator's own head: it needs blocks and equal "
             "widths");
-    if (o->objective == SOOTHE__PREFERENCE && !(o->a && s->n_blocks > 0) && !o->b && !o->bias)
+    if (o->given_states && (s->n_blocks > 0 || s->d_cal < 1 || o->objective == SOOTHE__PAPER))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "given calibrator states are for matrices alone: no blocks, a width");
+    if (o->objective != SOOTHE__PAPER && !(o->a && (s->n_blocks > 0 || o->given_states)) && !o->b && !o->bias)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "nothing to train: neither A with blocks nor B nor a bias");
     return SOOTHE_OK;
 }
@@ -113,8 +116,9 @@ static void *claim(struct soothe__train_core *core, size_t n, size_t size) {
 
 static enum soothe_status claim_all(struct soothe__train_core *core, struct soothe_error *err) {
     const struct soothe__train_shape *s = &core->shape;
-    const int32_t rows = (core->options.max_rows + SOOTHE__HEAD_ROWS - 1) / SOOTHE__HEAD_ROWS * SOOTHE__HEAD_ROWS;
-    const size_t  n = (size_t)rows, tgt = n * (size_t)s->d_tgt, cal = n * (size_t)(s->n_blocks ? s->d_cal : 0);
+    const int32_t rows    = (core->options.max_rows + SOOTHE__HEAD_ROWS - 1) / SOOTHE__HEAD_ROWS * SOOTHE__HEAD_ROWS;
+    const bool    has_h_c = s->n_blocks > 0 || core->options.given_states;
+    const size_t  n = (size_t)rows, tgt = n * (size_t)s->d_tgt, cal = n * (size_t)(has_h_c ? s->d_cal : 0);
     const size_t  op = core->bf16 ? sizeof(uint16_t) : sizeof(float), f = sizeof(float);
     core->parameters    = claim(core, core->n_parameters, f);
     core->gradients     = claim(core, core->n_parameters, f);
@@ -262,8 +266,10 @@ static enum soothe_status check_batch(const struct soothe__train_core *core, con
         batch->n_pairs > batch->n_rows)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "a batch of %d rows and %d pairs where 1 to %d rows are possible",
                             batch->n_rows, batch->n_pairs, core->options.max_rows);
-    if (core->options.objective == SOOTHE__PREFERENCE && !batch->h_t)
-        return soothe__fail(err, SOOTHE_E_ARGUMENT, "the preference objective needs the target's states");
+    if (core->options.objective != SOOTHE__PAPER && !batch->h_t)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "this objective needs the target's states");
+    if (core->options.given_states && core->options.a && !batch->h_c)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "the batch lacks the calibrator's states");
     for (int32_t i = 0; i < batch->n_rows; i++) {
         const struct soothe__train_row *r    = &batch->rows[i];
         const bool                      pair = r->kind == SOOTHE__ROW_CHOSEN || r->kind == SOOTHE__ROW_REJECTED;
@@ -365,7 +371,7 @@ enum soothe_status soothe__train_evaluate(struct soothe__train_core *core, const
     memset(result, 0, sizeof *result);
     use_threads(core);
     enum soothe_status status = check_batch(core, batch, err);
-    if (!status && (log_p_t || kl) && core->options.objective != SOOTHE__PREFERENCE)
+    if (!status && (log_p_t || kl) && core->options.objective == SOOTHE__PAPER)
         status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the paper objective knows no target to compare with");
     if (!status)
         status = soothe__pass_forward(core, batch, false, kl != NULL, err);
