@@ -99,6 +99,18 @@ LC_ALL=C sed 's/soothe\.polar\.identities/soothe.polar.identitiez/' polar.gguf >
 LC_ALL=C sed 's/soothe\.sasa\.subspace/soothe.sasa.subspase/' sasa-delta.gguf >bad-sasa-delta-subspace.gguf
 cp probe.gguf polar.gguf polar-small.gguf sasa-delta.gguf bad-probe-*.gguf bad-polar-*.gguf bad-sasa-delta-*.gguf bad-empty.gguf "$out"
 
+out=${out%/*}/nado
+mkdir -p "$out"
+for prompt in a b c d e f g h i j; do
+  printf '{"prompt":"%s","completion":"xyz","score":1}\n{"prompt":"%s","completion":"uvw","score":0}\n' $prompt $prompt
+done >samples.jsonl
+"$soothe" nado train -m target.gguf --samples samples.jsonl --rank 2 --epochs 1 -t 1 -o nado.gguf >/dev/null 2>&1
+head -c 700 nado.gguf >bad-cut-header.gguf
+head -c $(($(stat -c %s nado.gguf) - 40)) nado.gguf >bad-cut.gguf
+LC_ALL=C sed 's/soothe\.nado\.rank/soothe.nado.rang/' nado.gguf >bad-no-rank.gguf
+LC_ALL=C sed 's/soothe-nado/soothe-nadx/' nado.gguf >bad-type.gguf
+cp nado.gguf bad-cut-header.gguf bad-cut.gguf bad-no-rank.gguf bad-type.gguf bad-empty.gguf "$out"
+
 out=${out%/*}/word_table
 mkdir -p "$out"
 for i in $(seq 12); do printf '{"text": "this is a rather %s text number %s"}\n' "$( ((i % 2)) && echo awful || echo lovely)" "$i"; done >sentences.jsonl

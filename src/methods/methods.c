@@ -8,13 +8,23 @@
 /* clang-format off */
 static const struct soothe__method *const METHODS[] = {
     &soothe__method_fusion,
+    &soothe__method_gate,
     &soothe__method_none,
+    &soothe__method_dexperts,
+    &soothe__method_self_debias,
+    &soothe__method_proxy,
+    &soothe__method_gedi,
+    &soothe__method_nado,
     &soothe__method_sasa,
     &soothe__method_cfl,
     &soothe__method_rad,
     &soothe__method_best_of_n,
     &soothe__method_word_filter,
     &soothe__method_bad_words,
+    &soothe__method_lm_steer,
+    &soothe__method_safe_prompt,
+    &soothe__method_cmd,
+    &soothe__method_control_vector,
     NULL,
 };
 /* clang-format on */
