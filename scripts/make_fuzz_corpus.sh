@@ -85,7 +85,10 @@ for i in $(seq 200); do printf '{"text": "a%s b", "label": %s}\n' "$i" $((i % 2)
 "$soothe" polar fit -m probed.gguf --scorer lexicon --band 0.1,0.5 --scorer probe.gguf --data texts.jsonl --layer 0 --hidden 2 \
     -o polar.gguf >/dev/null
 "$soothe" polar fit --scorer lexicon --band 0.1,0.5 --data texts.jsonl -o polar-small.gguf >/dev/null
-for name in probe polar; do
+"$soothe" probe train -m probed.gguf --data texts.jsonl --layers final --pool last -o final.gguf >/dev/null
+printf '{"prompt": "a b c"}\n{"prompt": "d e"}\n' >prompts.jsonl
+"$soothe" sasa fit-delta -m probed.gguf --subspace final.gguf --prompts prompts.jsonl -n 8 -t 1 -o sasa-delta.gguf >/dev/null
+for name in probe polar sasa-delta; do
     size=$(stat -c %s $name.gguf)
     head -c $((size - 40)) $name.gguf >bad-$name-cut.gguf
     head -c 300 $name.gguf >bad-$name-header.gguf
@@ -93,7 +96,8 @@ done
 LC_ALL=C sed 's/soothe\.probe\.layer/soothe.probe.lager/' probe.gguf >bad-probe-no-layer.gguf
 LC_ALL=C sed 's/quadratic/quadratik/' polar.gguf >bad-polar-scalarisation.gguf
 LC_ALL=C sed 's/soothe\.polar\.identities/soothe.polar.identitiez/' polar.gguf >bad-polar-identities.gguf
-cp probe.gguf polar.gguf polar-small.gguf bad-probe-*.gguf bad-polar-*.gguf bad-empty.gguf "$out"
+LC_ALL=C sed 's/soothe\.sasa\.subspace/soothe.sasa.subspase/' sasa-delta.gguf >bad-sasa-delta-subspace.gguf
+cp probe.gguf polar.gguf polar-small.gguf sasa-delta.gguf bad-probe-*.gguf bad-polar-*.gguf bad-sasa-delta-*.gguf bad-empty.gguf "$out"
 
 out=${out%/*}/nado
 mkdir -p "$out"
