@@ -72,3 +72,22 @@ LC_ALL=C sed 's/soothe\.probe\.layer/soothe.probe.lager/' probe.gguf >bad-probe-
 LC_ALL=C sed 's/quadratic/quadratik/' polar.gguf >bad-polar-scalarisation.gguf
 LC_ALL=C sed 's/soothe\.polar\.identities/soothe.polar.identitiez/' polar.gguf >bad-polar-identities.gguf
 cp probe.gguf polar.gguf polar-small.gguf bad-probe-*.gguf bad-polar-*.gguf bad-empty.gguf "$out"
+
+out=${out%/*}/control_vector
+mkdir -p "$out"
+"$tiny" steered.gguf d=32 blocks=2 # as in fuzz/fuzz_control_vector.c
+"$tiny" deeper.gguf d=32 blocks=3
+printf '{"prompt": "a", "chosen": " bc", "rejected": " d"}\n' >pairs.jsonl
+for model in steered deeper; do
+    "$soothe" control-vector -m $model.gguf --data pairs.jsonl -o vector-$model.gguf >/dev/null 2>&1
+done
+cp vector-steered.gguf vector.gguf
+cp vector-deeper.gguf bad-other-model.gguf
+LC_ALL=C sed 's/soothe\.target\.fingerprint/soothe.target.fingerprinz/' vector.gguf >foreign.gguf
+LC_ALL=C sed 's/soothe\.target\.fingerprint/soothe.target.fingerprinz/' vector-deeper.gguf >bad-layer.gguf
+LC_ALL=C sed 's/direction\.1/direction.x/' vector.gguf >bad-direction.gguf
+LC_ALL=C sed 's/controlvector/controlvectox/' vector.gguf >bad-architecture.gguf
+head -c 300 vector.gguf >bad-cut-header.gguf
+head -c $(($(stat -c %s vector.gguf) - 40)) vector.gguf >bad-cut-data.gguf
+cp vector.gguf foreign.gguf bad-other-model.gguf bad-layer.gguf bad-direction.gguf bad-architecture.gguf \
+    bad-cut-header.gguf bad-cut-data.gguf bad-empty.gguf "$out"
