@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Any bytes as a probe, and as a combination of scorers: refused with a sentence, or read. No scorer is opened. */
+ * Any bytes as a probe, as a combination of scorers and as a SASA delta: refused with a sentence, or read. No scorer is
+ * opened. */
 #include <stdlib.h>
 
 #include "input_file.h"
+#include "methods/sasa_delta_file.h"
 #include "score/polar.h"
 #include "score/probe.h"
 
@@ -52,5 +54,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     else if (!err.message[0])
         abort();
     soothe__polar_free(&polar);
+    struct soothe__sasa_delta delta;
+    err.message[0] = '\0';
+    if (soothe__sasa_delta_read(&delta, path, &err) == SOOTHE_OK ? delta.d < 1 || !delta.u : !err.message[0])
+        abort();
+    soothe__sasa_delta_free(&delta);
     return 0;
 }

@@ -95,15 +95,19 @@ struct soothe_calibrator_info {
 };
 
 struct soothe_calibrator_params {
-    const char    *base_path;    /* NULL: the target's own file; needed by delta files           */
-    enum ggml_type block_type;   /* data type of the block matrices in memory; default Q4_0      */
-    bool           keep_type;    /* true: keep the types of the file (exact, slower); false      */
-    int32_t        n_gpu_layers; /* as llama_model_params; default 0                             */
+    const char    *base_path;      /* NULL: the target's own file; needed by delta files         */
+    enum ggml_type block_type;     /* data type of the block matrices in memory; default Q4_0    */
+    bool           keep_type;      /* true: keep the types of the file (exact, slower); false    */
+    int32_t        n_gpu_layers;   /* as llama_model_params; default 0                           */
+    const char    *alignment_path; /* NULL, or matrices fitted by soothe align for this target:
+                                      they take the place of the calibrator's own               */
 };
 struct soothe_calibrator_params soothe_calibrator_params_default(void);
 
 /* Opens a calibrator for one target.
- * target_path  file of the target (its hash and vocabulary are checked against the calibrator's)
+ * path         NULL with an alignment that needs no calibrator (it holds no A)
+ * target_path  file of the target (its hash is checked against the calibrator's; where the vocabularies differ, the
+ *              calibrator follows the target's text and must have a matrix A made for it)
  * params       NULL for the defaults
  * errors       SOOTHE_E_FORMAT not a GGUF, truncated, or no calibrator; SOOTHE_E_MISMATCH wrong base,
  *              target or vocabulary; SOOTHE_E_SHAPE widths; SOOTHE_E_NUMERIC NaN or infinite weights
@@ -180,6 +184,23 @@ void soothe_session_capture(struct soothe_session *s, bool on);
 /* NULL if there are none; *n_rows and *d may be NULL. */
 const float *soothe_session_states(const struct soothe_session *s, enum soothe_state which, int32_t *n_rows,
                                    int32_t *d);
+
+/* ---- methods as samplers --------------------------------------------------------------------
+ * Methods that change logits alone, for programs that call llama.cpp directly, without a session: a
+ * llama_sampler to put before all others of a chain (docs/methods/cfl.md, examples/table_sampler.c).
+ *
+ * What holds back words: from the logit of every token that would complete a listed word at a word's
+ * boundary, strength times the word's weight is taken. It follows the text by llama_sampler_accept, which
+ * is to be called for the prompt's tokens too. An extension of llama_sampler_init_logit_bias to words of
+ * several tokens.
+ * table     a table of `soothe cfl train`, or a list of words, one a line, perhaps with a tab and a weight (else
+ *           1); NULL: the built-in lexicon, weights .1 to 3
+ * strength  0: no effect; INFINITY: such words are never chosen
+ * *sampler  fresh, llama_sampler_free() or a chain's; the vocabulary may end before it; clones share the table
+ * errors    SOOTHE_E_ARGUMENT strength below 0 or NaN; SOOTHE_E_IO, SOOTHE_E_FORMAT, SOOTHE_E_NUMERIC of the file
+ * thread    one sampler, one thread at a time                                                     */
+enum soothe_status soothe_sampler_init_table(struct llama_sampler **sampler, const struct llama_vocab *vocab,
+                                             const char *table, float strength, struct soothe_error *err);
 
 #ifdef __cplusplus
 }

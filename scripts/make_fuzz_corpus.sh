@@ -32,7 +32,29 @@ printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\177\377\377\377\377\377\377\377
 printf 'GGUF\3\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\377\377\377\377\377\377\377\177key' >bad-key-length.gguf
 cp full.gguf matrix.gguf delta.gguf bad-*.gguf "$out"
 
-out=${out%calibrator}checkpoint
+out=${out%calibrator}alignment
+mkdir -p "$out"
+for i in $(seq 8); do
+    printf '{"prompt": "p%s", "chosen": " a%sbb", "rejected": " a%scc"}\n' "$i" "$i" "$i"
+    printf '{"text": "some text number %s of many"}\n' "$i"
+done >pairs.jsonl
+align() { "$soothe" align -m target.gguf --data pairs.jsonl --steps 1 --pairs-per-step 1 --texts-per-step 1 "$@" >/dev/null 2>&1; }
+align --calibrator full.gguf --bias -o with-a.gguf
+align --matrix -o alone.gguf
+align --calibrator full.gguf --objective ridge -o paper.gguf
+size=$(stat -c %s with-a.gguf)
+head -c $((size - 200)) with-a.gguf >bad-cut.gguf
+head -c 400 with-a.gguf >bad-header.gguf
+LC_ALL=C sed 's/soothe\.target\.fingerprint/soothe.target.fingerprinx/' with-a.gguf >bad-no-target.gguf
+LC_ALL=C sed 's/calibrator_sha256/calibrator_sha257/' with-a.gguf >bad-no-calibrator.gguf
+LC_ALL=C sed 's/residual/residuam/' with-a.gguf >bad-form.gguf
+cp full.gguf bad-kind.gguf
+cp with-a.gguf alone.gguf paper.gguf bad-cut.gguf bad-header.gguf bad-no-target.gguf bad-no-calibrator.gguf bad-form.gguf \
+    bad-kind.gguf bad-empty.gguf "$out"
+rm bad-*.gguf
+: >bad-empty.gguf
+
+out=${out%alignment}checkpoint
 mkdir -p "$out"
 "$tiny" good.gguf checkpoint
 size=$(stat -c %s good.gguf)
@@ -91,3 +113,15 @@ head -c 300 vector.gguf >bad-cut-header.gguf
 head -c $(($(stat -c %s vector.gguf) - 40)) vector.gguf >bad-cut-data.gguf
 cp vector.gguf foreign.gguf bad-other-model.gguf bad-layer.gguf bad-direction.gguf bad-architecture.gguf \
     bad-cut-header.gguf bad-cut-data.gguf bad-empty.gguf "$out"
+
+out=${out%/*}/word_table
+mkdir -p "$out"
+for i in $(seq 12); do printf '{"text": "this is a rather %s text number %s"}\n' "$( ((i % 2)) && echo awful || echo lovely)" "$i"; done >sentences.jsonl
+"$soothe" cfl train --data sentences.jsonl --scorer lexicon -o table.gguf >/dev/null
+printf '# words\nawful\t0.5\nvery bad\nna\303\257ve\t2\n' >list.txt
+head -c 700 table.gguf >bad-table-header.gguf
+LC_ALL=C sed 's/rather/RATHER/' table.gguf >bad-table-word.gguf
+LC_ALL=C sed 's/soothe\.table\.weight/soothe.table.weighd/' table.gguf >bad-table-no-weight.gguf
+LC_ALL=C sed 's/soothe-token-table/soothe-token-tablf/g' table.gguf >bad-table-type.gguf
+printf 'good\nb*d\n' >bad-list.txt
+cp table.gguf list.txt bad-table-*.gguf bad-list.txt bad-empty.gguf "$out"

@@ -25,3 +25,11 @@ echo "$by_cmake"
 test -n "$by_cmake"
 test "$by_cmake" = "$by_pkg_config"
 test "$by_cmake" = "$installed"
+# llama.cpp alone with soothe's sampler says what the method says in a session.
+printf 'canvas\npossibilities\n' >"$work/words"
+"$work/example/table_sampler" "$SOOTHE_TEST_MODEL" "$work/words" 0 "The sky is" 8 | diff - <(echo "$by_cmake")
+by_sampler=$("$work/example/table_sampler" "$SOOTHE_TEST_MODEL" "$work/words" 100 "The sky is" 8)
+by_method=$("$work/prefix/bin/soothe" run -m "$SOOTHE_TEST_MODEL" --method "bad-words:strength=100:words=$work/words" --temp 0 -n 8 -p "The sky is")
+echo "$by_sampler"
+test "$by_sampler" != "$by_cmake"
+test "$by_sampler" = "$by_method"

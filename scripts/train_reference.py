@@ -10,12 +10,12 @@ Everything is little-endian. The file is an int32 count of records, then each re
 Records of case i are named "i/...":
     shape      int32  n_blocks, d_cal, n_head, n_head_kv, d_head, n_ff, n_vocab, d_tgt, rope_halves, qkv_bias
     shape.f    f32    rope_base, norm_eps
-    options    int32  objective (0 preference, 1 paper), a, b, bias, freeze_blocks, n_pairs
+    options    int32  objective (0 preference, 1 paper, 2 fused), a, b, bias, freeze_blocks, n_pairs, given_states
     options.f  f32    kappa, lambda, weight_decay, clip, lr_blocks, lr_fusion
-    embedding, head, h_t    int32  bf16 bits
+    embedding, head, h_t    int32  bf16 bits; h_c too where states are given
     tokens, text_start      int32
     rows       int32  position, next, kind (0 chosen, 1 rejected, 2 KL, 3 plain), i_pair of every row
-    log_p_t, log_p_f, row_kl   f32  one a row (log_p_t and row_kl: preference only)
+    log_p_t, log_p_f, row_kl   f32  one a row (log_p_t and row_kl: all but paper)
     result     f32    loss, preference, kl, nll, gradient norm, pairs ordered rightly
     w/NAME, g/NAME, w1/NAME, w2/NAME   f32  a tensor's values, its gradient, its values after one and after two steps
 """
@@ -94,7 +94,7 @@ def loss_of(w, c, data):
     rows = np.array(data["rows"])
     kind, pair = rows[:, 2], rows[:, 3]
     at, following = torch.from_numpy(rows[:, 0]), torch.from_numpy(rows[:, 1])[:, None]
-    h_c = states(w, c, data)[at] if c["n_blocks"] else None
+    h_c = data["h_c"] if c["given"] else states(w, c, data)[at] if c["n_blocks"] else None
     if c["objective"] == "paper":
         log_f = (h_c @ data["head"].T).log_softmax(-1).gather(1, following)[:, 0]
         nll = -log_f.mean()
@@ -109,6 +109,10 @@ def loss_of(w, c, data):
         h_f = h_f + w["soothe.bias"]
     all_f, all_t = ((h @ data["head"].T).log_softmax(-1) for h in (h_f, h_t))
     log_f, log_t = (z.gather(1, following)[:, 0] for z in (all_f, all_t))
+    row_kl = (all_t.exp() * (all_t - all_f)).sum(-1)
+    if c["objective"] == "fused":
+        nll = -log_f.mean()
+        return dict(loss=nll, preference=0.0, kl=0.0, nll=nll, right=0, log_p_f=log_f, log_p_t=log_t, row_kl=row_kl)
     gain = log_f - log_t
     margin = torch.stack(
         [
@@ -118,7 +122,6 @@ def loss_of(w, c, data):
         ]
     )
     preference = -torch.nn.functional.logsigmoid(c["kappa"] * margin).mean()
-    row_kl = (all_t.exp() * (all_t - all_f)).sum(-1)
     kl = row_kl[torch.from_numpy(kind == KL)].mean()
     return dict(
         loss=preference + c["lambda"] * kl,
@@ -154,7 +157,7 @@ def parameters(c, rng):
         w[b + "ffn_down.weight"] = matrix(d, c["n_ff"])
     if c["n_blocks"]:
         w["output_norm.weight"] = norm(d)
-    if c["objective"] == "preference":
+    if c["objective"] != "paper":
         if c["a"]:
             w["soothe.a.weight"] = matrix(d, c["d_tgt"])
         if c["b"]:
@@ -178,7 +181,7 @@ def data_of(c, rng):
     rows.append([start[2] + 1, 5, KL, 0])  # and a KL row inside the text of a pair
     if c.get("shuffled"):
         rng.shuffle(rows)
-    return dict(
+    data = dict(
         tokens=tokens,
         text_start=start,
         rows=rows,
@@ -186,6 +189,9 @@ def data_of(c, rng):
         head=bf16(rng.normal(size=(c["n_vocab"], c["d_tgt"])) / c["d_tgt"] ** 0.5),
         h_t=bf16(1.5 * rng.normal(size=(len(rows), c["d_tgt"]))),
     )
+    if c["given"]:
+        data["h_c"] = bf16(rng.normal(size=(len(rows), c["d_cal"])))
+    return data
 
 
 # ---- gradient and AdamW ----------------------------------------------------------------------------------------------
@@ -219,7 +225,8 @@ def adamw(w, g, norm, m, v, t, c):
 
 BASE = dict(
     objective="preference", n_blocks=2, d_cal=16, n_head=4, n_head_kv=2, d_head=4, n_ff=24, n_vocab=40, d_tgt=12,
-    halves=False, qkv_bias=False, rope_base=10000.0, eps=1e-5, a=True, b=True, bias=True, freeze=False, n_pairs=3,
+    halves=False, qkv_bias=False, rope_base=10000.0, eps=1e-5, a=True, b=True, bias=True, freeze=False, given=False,
+    n_pairs=3,
     kappa=0.2, **{"lambda": 0.3}, weight_decay=0.1, clip=0.0, lr_blocks=2e-3, lr_fusion=5e-3,
 )  # fmt: skip
 QWEN2 = dict(halves=True, qkv_bias=True, rope_base=1000.0, eps=1e-6)
@@ -231,6 +238,8 @@ CASES = [
     dict(freeze=True, clip=0.05, weight_decay=0.0),
     dict(objective="paper", d_tgt=16, clip=0.3),
     dict(QWEN2, objective="paper", d_tgt=16, d_head=6, n_head_kv=1, weight_decay=0.0),
+    dict(n_blocks=0, given=True, d_cal=20, steps=2),  # a calibrator's states come with the batch
+    dict(objective="fused", n_blocks=0, given=True, d_cal=10, b=False, weight_decay=0.0),
 ]
 
 
@@ -250,12 +259,14 @@ def main():
         names = ("n_blocks", "d_cal", "n_head", "n_head_kv", "d_head", "n_ff", "n_vocab", "d_tgt", "halves", "qkv_bias")
         put(f"{i}/shape", [int(c[name]) for name in names])
         put(f"{i}/shape.f", [c["rope_base"], c["eps"]])
-        names = ("a", "b", "bias", "freeze", "n_pairs")
-        put(f"{i}/options", [int(c["objective"] == "paper")] + [int(c[name]) for name in names])
+        names = ("a", "b", "bias", "freeze", "n_pairs", "given")
+        objective = ("preference", "paper", "fused").index(c["objective"])
+        put(f"{i}/options", [objective] + [int(c[name]) for name in names])
         names = ("kappa", "lambda", "weight_decay", "clip", "lr_blocks", "lr_fusion")
         put(f"{i}/options.f", [c[name] for name in names])
-        for name in ("embedding", "head", "h_t"):
-            put(f"{i}/{name}", bf16_bits(data[name]))
+        for name in ("embedding", "head", "h_t", "h_c"):
+            if name in data:
+                put(f"{i}/{name}", bf16_bits(data[name]))
         for name in ("tokens", "text_start", "rows"):
             put(f"{i}/{name}", data[name])
         result, g = gradient(w, c, data)

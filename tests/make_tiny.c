@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Writes a tiny random model, for the command line tests and the fuzz corpora:
  *   make_tiny OUT.gguf [llama|qwen2|gemma3|gpt2|bert|qwen3] [d=N] [blocks=N] [context=N] [seed=N] [other-words] [nan]
- *                      [numbered] [headless]
+ *                      [numbered] [headless] [sentence-piece]
+ *   make_tiny OUT.gguf random-a CALIBRATOR.gguf TARGET.gguf        the calibrator with random A for the target
  *   make_tiny OUT.gguf checkpoint        the training checkpoint that fuzz/fuzz_checkpoint.c reads
  */
 #include <stdio.h>
@@ -29,6 +30,8 @@ static bool take(struct tiny_options *o, const char *word) {
         o->seed = strtoull(word + 5, NULL, 10);
     else if (strcmp(word, "other-words") == 0)
         o->other_words = true;
+    else if (strcmp(word, "sentence-piece") == 0)
+        o->sentence_piece = true;
     else if (strcmp(word, "nan") == 0)
         o->nan_weight = true;
     else if (strcmp(word, "numbered") == 0)
@@ -51,6 +54,8 @@ int main(int argc, char **argv) {
     struct tiny_options o = {.family = TINY_LLAMA, .seed = 1};
     if (argc == 3 && strcmp(argv[2], "checkpoint") == 0)
         return write_checkpoint(argv[1]) ? 0 : 1;
+    if (argc == 5 && strcmp(argv[2], "random-a") == 0)
+        return tiny_random_alignment(argv[1], argv[3], argv[4], 1) ? 0 : 1;
     for (int i = 2; i < argc; i++) {
         if (!take(&o, argv[i])) {
             fprintf(stderr, "make_tiny: what is \"%s\"?\n", argv[i]);

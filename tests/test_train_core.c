@@ -14,7 +14,7 @@
 #include "train/gemm.h"
 #include "train/train_core.h"
 
-enum { N_CASES = 7, CASE_ALL = 0, CASE_QWEN2 = 1, CASE_B_ONLY = 2, CASE_FROZEN = 4, CASE_PAPER = 5 };
+enum { N_CASES = 9, CASE_ALL = 0, CASE_QWEN2 = 1, CASE_B_ONLY = 2, CASE_FROZEN = 4, CASE_PAPER = 5, CASE_GIVEN = 7 };
 
 /* Some processors multiply no bf16. */
 static bool is_known(int precision) {
@@ -86,7 +86,7 @@ struct fixture {
     struct soothe__train_options options;
     struct soothe__train_batch   batch;
     struct soothe__train_core   *core;
-    uint16_t                    *embedding, *head, *h_t;
+    uint16_t                    *embedding, *head, *h_t, *h_c;
     struct soothe__train_row    *rows;
     double                       lr_blocks, lr_fusion;
 };
@@ -121,11 +121,12 @@ static void read_options(struct fixture *f) {
     const int32_t *n         = get(f->i_case, "%s", "options").ints;
     const float   *r         = get(f->i_case, "%s", "options.f").floats;
     f->options               = soothe__train_options_default();
-    f->options.objective     = n[0] ? SOOTHE__PAPER : SOOTHE__PREFERENCE;
+    f->options.objective     = n[0] == 0 ? SOOTHE__PREFERENCE : n[0] == 1 ? SOOTHE__PAPER : SOOTHE__FUSED;
     f->options.a             = n[1] != 0;
     f->options.b             = n[2] != 0;
     f->options.bias          = n[3] != 0;
     f->options.freeze_blocks = n[4] != 0;
+    f->options.given_states  = n[6] != 0;
     f->batch.n_pairs         = n[0] ? 0 : n[5];
     f->options.kappa         = r[0];
     f->options.lambda        = r[1];
@@ -155,7 +156,9 @@ static void read_batch(struct fixture *f) {
     f->batch.text_start = texts.ints;
     f->batch.n_rows     = rows.n / 4;
     f->batch.rows       = f->rows;
-    f->batch.h_t        = f->options.objective == SOOTHE__PREFERENCE ? f->h_t : NULL;
+    f->batch.h_t        = f->options.objective != SOOTHE__PAPER ? f->h_t : NULL;
+    f->h_c              = f->options.given_states ? bf16_of(get(f->i_case, "%s", "h_c")) : NULL;
+    f->batch.h_c        = f->h_c;
 }
 
 static struct soothe__train_core *new_core(const struct fixture *f, const struct soothe__train_options *options) {
@@ -189,6 +192,7 @@ static void close_case(struct fixture *f) {
     free(f->embedding);
     free(f->head);
     free(f->h_t);
+    free(f->h_c);
     free(f->rows);
 }
 
@@ -321,17 +325,16 @@ static void test_log_probabilities_are_pytorchs(void **state) {
     for (int i = 0; i < N_CASES; i++) {
         struct soothe_error         err;
         struct soothe__train_result r;
-        struct fixture              f          = open_case(i, SOOTHE__PRECISION_F32);
-        const bool                  preference = f.options.objective == SOOTHE__PREFERENCE;
-        const size_t                n          = (size_t)f.batch.n_rows;
-        float                      *x          = soothe__calloc(3 * n, sizeof *x);
+        struct fixture              f     = open_case(i, SOOTHE__PRECISION_F32);
+        const bool                  fused = f.options.objective != SOOTHE__PAPER;
+        const size_t                n     = (size_t)f.batch.n_rows;
+        float                      *x     = soothe__calloc(3 * n, sizeof *x);
         assert_non_null(x);
-        must(soothe__train_evaluate(f.core, &f.batch, x, preference ? x + n : NULL, preference ? x + 2 * n : NULL, &r,
-                                    &err),
+        must(soothe__train_evaluate(f.core, &f.batch, x, fused ? x + n : NULL, fused ? x + 2 * n : NULL, &r, &err),
              &err);
         assert_result(&f, &r, F32_LOSS);
         assert_near_norm("log p_f", i, x, get(i, "%s", "log_p_f").floats, n, F32_LOSS);
-        if (preference) {
+        if (fused) {
             assert_near_norm("log p_t", i, x + n, get(i, "%s", "log_p_t").floats, n, F32_LOSS);
             assert_near_norm("KL", i, x + 2 * n, get(i, "%s", "row_kl").floats, n, 2 * F32_LOSS);
         }
@@ -621,6 +624,20 @@ static void assert_refused(struct fixture *f, enum soothe_status expected, const
     free(before);
 }
 
+static void test_given_states_must_come(void **state) {
+    (void)state;
+    struct fixture f = open_case(CASE_GIVEN, SOOTHE__PRECISION_F32);
+    f.batch.h_c      = NULL;
+    assert_refused(&f, SOOTHE_E_ARGUMENT, "a batch without the calibrator's states");
+    f.options.objective = SOOTHE__PAPER;
+    struct soothe__train_core *core;
+    assert_int_equal(soothe__train_core_new(&core, &f.shape, &f.options, NULL, f.head, NULL), SOOTHE_E_ARGUMENT);
+    f.options.objective = SOOTHE__PREFERENCE;
+    f.shape.d_cal       = 0;
+    assert_int_equal(soothe__train_core_new(&core, &f.shape, &f.options, NULL, f.head, NULL), SOOTHE_E_ARGUMENT);
+    close_case(&f);
+}
+
 static void test_bad_batches_are_refused(void **state) {
     (void)state;
     struct soothe_error         err;
@@ -728,6 +745,7 @@ int main(void) {
         cmocka_unit_test(test_evaluation_agrees_with_the_gradient),
         cmocka_unit_test(test_frozen_blocks_stay_to_the_bit),
         cmocka_unit_test(test_a_packed_batch_is_the_sum_of_its_texts),
+        cmocka_unit_test(test_given_states_must_come),
         cmocka_unit_test(test_bad_batches_are_refused),
         cmocka_unit_test(test_too_large_batches_are_refused),
         cmocka_unit_test(test_a_parameter_that_is_not_a_number_stops_the_step),

@@ -455,7 +455,7 @@ static uint16_t *states_of(struct soothe__target_states *t, const struct soothe_
     struct soothe_error err;
     uint16_t           *rows = soothe__calloc(n_rows(&c->texts[i]) * (size_t)soothe__target_states_width(t), 2);
     assert_non_null(rows);
-    must(soothe__target_states_get(t, &i, 1, rows, &err), &err);
+    must(soothe__target_states_get(t, &i, 1, rows, NULL, &err), &err);
     return rows;
 }
 
@@ -531,7 +531,7 @@ static void test_states_depend_on_neither_the_order_of_asking_nor_the_memory(voi
     const uint32_t some[] = {41, 3, 41};
     const size_t   n41 = n_rows(&c.texts[41]) * 64, n3 = n_rows(&c.texts[3]) * 64;
     uint16_t      *all = soothe__calloc(2 * n41 + n3, 2), *x = states_of(forth, &c, 3);
-    must(soothe__target_states_get(spilled, some, 3, all, &err), &err);
+    must(soothe__target_states_get(spilled, some, 3, all, NULL, &err), &err);
     assert_memory_equal(all, all + n41 + n3, n41 * 2);
     assert_memory_equal(all + n41, x, n3 * 2);
     free(all), free(x);
@@ -551,7 +551,7 @@ static void test_states_of_a_text_without_tokens_are_refused(void **state) {
     uint16_t                      out[64];
     must(soothe__corpus_add_single(&c, "added", " later", &err), &err);
     must(soothe__target_states_new(&t, m, &c, NULL, 0, 1, SIZE_MAX, &err), &err);
-    assert_int_equal(soothe__target_states_get(t, (uint32_t[]){60}, 1, out, &err), SOOTHE_E_ARGUMENT);
+    assert_int_equal(soothe__target_states_get(t, (uint32_t[]){60}, 1, out, NULL, &err), SOOTHE_E_ARGUMENT);
     soothe__target_states_free(t);
     soothe__corpus_free(&c);
     llama_model_free(m);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/engine.h"
+#include "fusion/calibrator_file.h"
 
 enum { N_HEAD = 4, N_HEAD_KV = 2, N_CONTEXT = 256, N_VOCAB = 300 };
 
@@ -164,6 +165,38 @@ static void set_vocabulary(struct builder *b) {
     gguf_set_val_bool(b->plan.meta, "tokenizer.ggml.add_bos_token", false);
 }
 
+/* 256 byte tokens and words of a few letters. */
+static void set_sentence_piece_vocabulary(struct builder *b) {
+    static const char *const pieces[] = {"_",   "t",    "h",   "e",  "i",   "n",  "o",   "a",   "th",  "_t",
+                                         "_th", "_the", "the", "in", "_in", "an", "on",  "_o",  "_a",  "_i",
+                                         "_an", "he",   "hi",  "__", "\n",  "nn", "_on", "ion", "tion"};
+    enum { N_PIECES = sizeof pieces / sizeof *pieces };
+    static char spelled[N_VOCAB][32];
+    const char *tokens[N_VOCAB] = {"<unk>", "<s>", "</s>"};
+    int32_t     types[N_VOCAB]  = {2, 3, 3};
+    float       scores[N_VOCAB] = {0};
+    for (int i = 3; i < N_VOCAB; i++) {
+        const int piece = i - 259;
+        types[i]        = piece < 0 ? 6 : piece < N_PIECES ? 1 : 3;
+        scores[i]       = (float)-piece;
+        tokens[i]       = spelled[i];
+        spelled[i][0]   = '\0';
+        if (piece < 0)
+            snprintf(spelled[i], sizeof spelled[i], "<0x%02X>", i - 3);
+        else if (piece >= N_PIECES)
+            snprintf(spelled[i], sizeof spelled[i], "<|%d|>", i);
+        for (const char *c = piece >= 0 && piece < N_PIECES ? pieces[piece] : ""; *c; c++)
+            strncat(spelled[i], *c == '_' ? "\xE2\x96\x81" : (char[]){*c, '\0'},
+                    sizeof spelled[i] - strlen(spelled[i]) - 1);
+    }
+    gguf_set_val_str(b->plan.meta, "tokenizer.ggml.model", "llama");
+    gguf_set_arr_str(b->plan.meta, "tokenizer.ggml.tokens", tokens, N_VOCAB);
+    gguf_set_arr_data(b->plan.meta, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores, N_VOCAB);
+    gguf_set_arr_data(b->plan.meta, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types, N_VOCAB);
+    gguf_set_val_u32(b->plan.meta, "tokenizer.ggml.bos_token_id", 1);
+    gguf_set_val_u32(b->plan.meta, "tokenizer.ggml.eos_token_id", 2);
+}
+
 /* Places 100 to 103 are where the engine looks for [UNK], [CLS], [SEP] and [MASK]; letters follow. */
 static void set_bert_vocabulary(struct builder *b) {
     static char        spelled[N_VOCAB][16];
@@ -227,6 +260,8 @@ bool tiny_model_write(const char *path, const struct tiny_options *options) {
     set_shape(&b);
     if (options->family == TINY_BERT)
         set_bert_vocabulary(&b);
+    else if (options->sentence_piece)
+        set_sentence_piece_vocabulary(&b);
     else
         set_vocabulary(&b);
     add(&b, "token_embd.weight", b.d, N_VOCAB);
@@ -256,5 +291,38 @@ bool tiny_model_write(const char *path, const struct tiny_options *options) {
     }
     const bool ok = b.ok && soothe__gguf_plan_save(&b.plan, path, NULL) == SOOTHE_OK;
     soothe__gguf_plan_free(&b.plan);
+    return ok;
+}
+
+bool tiny_random_alignment(const char *path, const char *source_path, const char *target_path, uint64_t seed) {
+    struct soothe__gguf        target = {0}, source = {0};
+    struct soothe__model_facts to;
+    struct soothe__rng         rng   = soothe__rng_seed(seed, 3);
+    uint32_t                   d_cal = 0;
+    float                     *a     = NULL;
+    bool                       ok    = soothe__gguf_open(&target, target_path, NULL) == SOOTHE_OK &&
+              soothe__gguf_open(&source, source_path, NULL) == SOOTHE_OK &&
+              soothe__model_facts(&to, &target, NULL) == SOOTHE_OK &&
+              soothe__gguf_find_u32(&source, SOOTHE__KEY_D_CAL, &d_cal);
+    if (ok)
+        a = soothe__calloc((size_t)d_cal * to.d, sizeof *a);
+    for (size_t i = 0; a && i < (size_t)d_cal * to.d; i++)
+        a[i] = (float)(0.01 * soothe__rng_normal(&rng));
+    ok = ok && a &&
+         soothe__calibrator_write(path,
+                                  &(struct soothe__calibrator_spec){.name        = "random alignment",
+                                                                    .source_path = source_path,
+                                                                    .target_path = target_path,
+                                                                    .form        = SOOTHE_FORM_RESIDUAL,
+                                                                    .strength    = 0.5f,
+                                                                    .d_cal       = (int32_t)d_cal,
+                                                                    .d_tgt       = (int32_t)to.d,
+                                                                    .a           = a,
+                                                                    .block_type  = GGML_TYPE_F16,
+                                                                    .matrix_type = GGML_TYPE_F32},
+                                  NULL) == SOOTHE_OK;
+    free(a);
+    soothe__gguf_close(&source);
+    soothe__gguf_close(&target);
     return ok;
 }

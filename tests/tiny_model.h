@@ -18,13 +18,17 @@ struct tiny_options {
     uint32_t         d;         /* 0: 64; a multiple of 32 */
     uint32_t         n_context; /* 0: 256 */
     uint64_t         seed;
-    bool             other_words; /* another vocabulary of the same size */
-    bool             nan_weight;  /* one NaN in blk.0.attn_norm.weight */
-    bool             numbered;    /* TINY_BERT: two labels, LABEL_0 and LABEL_1 */
-    bool             headless;    /* TINY_BERT: without its classification head */
+    bool             other_words;    /* another vocabulary of the same size */
+    bool             sentence_piece; /* another one yet, in SentencePiece's kind: BOS, and a space before every text */
+    bool             nan_weight;     /* one NaN in blk.0.attn_norm.weight */
+    bool             numbered;       /* TINY_BERT: two labels, LABEL_0 and LABEL_1 */
+    bool             headless;       /* TINY_BERT: without its classification head */
 };
 
 /* Returns false if the file cannot be written. */
 bool tiny_model_write(const char *path, const struct tiny_options *options);
+
+/* Writes the calibrator at source_path again with small random A as one for the target, of whatever width. */
+bool tiny_random_alignment(const char *path, const char *source_path, const char *target_path, uint64_t seed);
 
 #endif

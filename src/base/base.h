@@ -93,4 +93,15 @@ bool soothe__utf8_valid(const char *text, size_t size);
 bool soothe__parse_double(double *out, const char *text, double lo, double hi);
 bool soothe__parse_int64(int64_t *out, const char *text, int64_t lo, int64_t hi);
 
+/* ---- characters out of bytes that come in pieces: utf8_stream.c ------------------------------- */
+
+/* A token may end within a character: its bytes are held until the character is whole. Zeroed to begin. */
+struct soothe__utf8_stream {
+    unsigned char held[4];
+    size_t        n_held;
+};
+/* Adds n bytes; writes the characters now whole to out and returns their size. Bytes that can be part of no
+ * character, and zero bytes, become U+FFFD. out has room for 3 * (n + n_held) bytes. */
+size_t soothe__utf8_push(struct soothe__utf8_stream *s, const char *bytes, size_t n, char *out);
+
 #endif /* SOOTHE_BASE_H */

@@ -29,6 +29,8 @@ extern const struct soothe__command soothe__command_calibrator;
 int                                 soothe__cmd_calibrator(int argc, const char **argv);
 extern const struct soothe__command soothe__command_calibrator_train; /* a subcommand of calibrator */
 int                                 soothe__cmd_calibrator_train(int argc, const char **argv);
+extern const struct soothe__command soothe__command_align;
+int                                 soothe__cmd_align(int argc, const char **argv);
 extern const struct soothe__command soothe__command_ppl;
 int                                 soothe__cmd_ppl(int argc, const char **argv);
 extern const struct soothe__command soothe__command_lasso;
@@ -45,8 +47,14 @@ extern const struct soothe__command soothe__command_control_vector;
 int                                 soothe__cmd_control_vector(int argc, const char **argv);
 extern const struct soothe__command soothe__command_probe;
 int                                 soothe__cmd_probe(int argc, const char **argv);
+extern const struct soothe__command soothe__command_sasa;
+int                                 soothe__cmd_sasa(int argc, const char **argv);
 extern const struct soothe__command soothe__command_polar;
 int                                 soothe__cmd_polar(int argc, const char **argv);
+extern const struct soothe__command soothe__command_methods;
+int                                 soothe__cmd_methods(int argc, const char **argv);
+extern const struct soothe__command soothe__command_cfl;
+int                                 soothe__cmd_cfl(int argc, const char **argv);
 
 /* ---- options.c ---------------------------------------------------------------------------------- */
 

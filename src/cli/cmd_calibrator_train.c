@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/own_pairs.h"
 #include "cli/result.h"
 #include "pull/pull.h"
-#include "train/self_samples.h"
 #include "train/train_run.h"
 
 const struct soothe__command soothe__command_calibrator_train = {
@@ -28,12 +28,10 @@ const struct soothe__command soothe__command_calibrator_train = {
 };
 
 struct choice {
-    char *model, *calibrator, *output, *objective, *checkpoint, *precision, *prompts, *samples_out, *score_command,
-        *states;
+    char                        *model, *calibrator, *output, *objective, *checkpoint, *precision, *states;
     char                       **data, **heldout;
-    int                          blocks, self, json, fresh, own_matrix, bias, freeze, n_samples, n_predict, n_prompts;
-    int                          seed;
-    double                       clean_to, toxic_from;
+    int                          blocks, json, fresh, own_matrix, bias, freeze, seed;
+    struct soothe__own_pairs     own;
     struct soothe__train_request r;
     float                        strength;
 };
@@ -95,52 +93,14 @@ static void print_text(const struct soothe__train_report *p, const char *out_pat
 
 /* ---- running --------------------------------------------------------------------------------------------- */
 
-/* Samples the target and makes pairs; *pairs_path is fresh. */
-static enum soothe_status make_own_pairs(const struct choice *c, const char *model, char **pairs_path,
-                                         struct soothe_error *err) {
-    struct soothe__self_options o      = soothe__self_options_default();
-    struct soothe__self_counts  counts = {0};
-    char *samples   = c->samples_out ? soothe__strdup(c->samples_out) : soothe__format("%s.samples.jsonl", c->output);
-    *pairs_path     = c->output ? soothe__format("%s.pairs.jsonl", c->output) : NULL;
-    o.model_path    = model;
-    o.prompts_path  = c->prompts;
-    o.samples_path  = samples;
-    o.score_command = c->score_command;
-    o.n_samples     = c->n_samples;
-    o.n_predict     = c->n_predict;
-    o.n_prompts_max = (size_t)c->n_prompts;
-    o.n_threads     = c->r.n_threads;
-    o.seed          = (uint32_t)c->seed;
-    o.stop          = &interrupted;
-    enum soothe_status status = SOOTHE_OK;
-    if (!samples || (c->output && !*pairs_path))
-        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-    if (!status && soothe__file_exists(samples))
-        fprintf(stderr, "going on from the samples in %s\n", samples);
-    if (!status)
-        status = soothe__self_samples(&o, err);
-    if (!status && !*pairs_path)
-        printf("%s\n", samples); /* only sampling was asked for */
-    if (!status && *pairs_path) {
-        status = soothe__self_pairs(samples, *pairs_path, c->clean_to, c->toxic_from, &counts, err);
-        if (!status)
-            fprintf(stderr,
-                    "%zu pairs and %zu clean texts from %zu samples of %zu prompts (%zu toxic, %zu unscored) in %s\n",
-                    counts.n_pairs, counts.n_texts, counts.n_samples, counts.n_prompts, counts.n_toxic,
-                    counts.n_unscored, *pairs_path);
-    }
-    free(samples);
-    return status;
-}
-
 static int train(struct choice *c, const char *model) {
     struct soothe_error         err;
     struct soothe__train_report report;
     char                       *own    = NULL;
     const size_t                n      = count(c->data);
     enum soothe_status          status = SOOTHE_OK;
-    if (c->self)
-        status = make_own_pairs(c, model, &own, &err);
+    if (c->own.self)
+        status = soothe__own_pairs_make(&c->own, model, c->output, c->r.n_threads, c->seed, &interrupted, &own, &err);
     if (status || !c->output) {
         free(own);
         return status ? soothe__print_failure(&err) : SOOTHE__EXIT_DONE;
@@ -218,20 +178,6 @@ static int check_steer(const struct choice *c, const char *command) {
     return -1;
 }
 
-static int check_self(const struct choice *c, const char *command) {
-    if (c->self && !c->prompts)
-        return soothe__print_misuse(command, "--self needs --prompts, a file of lines {\"prompt\": …}");
-    if (!c->self && (c->prompts || c->samples_out || c->score_command))
-        return soothe__print_misuse(command, "%s needs --self",
-                                    c->prompts       ? "--prompts"
-                                    : c->samples_out ? "--samples-out"
-                                                     : "--score-command");
-    if (!(c->clean_to >= 0 && c->clean_to < c->toxic_from && c->toxic_from <= 1))
-        return soothe__print_misuse(command, "--clean-to %g and --toxic-from %g: 0 <= clean < toxic <= 1 is possible",
-                                    c->clean_to, c->toxic_from);
-    return -1;
-}
-
 static int check(struct choice *c, const char *more) {
     const char *command = soothe__command_calibrator_train.name;
     int         code    = -1;
@@ -239,11 +185,11 @@ static int check(struct choice *c, const char *more) {
         return soothe__print_misuse(command, "\"%s\" belongs to no option", more);
     if (!c->model)
         return soothe__print_misuse(command, "which target? -m takes a file or a name that soothe pull --list shows");
-    if (!c->output && !(c->self && c->samples_out))
+    if (!c->output && !(c->own.self && c->own.samples_out))
         return soothe__print_misuse(command, "where to? -o names the calibrator to be written");
-    if (!c->data && !c->self)
+    if (!c->data && !c->own.self)
         return soothe__print_misuse(command, "on what? --data FILE, or --self --prompts FILE");
-    if ((code = check_self(c, command)) >= 0)
+    if ((code = soothe__own_pairs_check(&c->own, command)) >= 0)
         return code;
     if (c->blocks != -1 && c->blocks != 0)
         return soothe__print_misuse(
@@ -276,9 +222,6 @@ static int check(struct choice *c, const char *more) {
                   {"--max-length", c->r.max_length, 4, 4096},
                   {"--threads", c->r.n_threads, 0, 1024},
                   {"--checkpoint-every", c->r.checkpoint_every, 0, 1e9},
-                  {"--samples", c->n_samples, 1, 200},
-                  {"--predict", c->n_predict, 1, 1024},
-                  {"--prompts-max", c->n_prompts, 0, 1e9},
                   {"--seed", c->seed, 0, 2147483647},
                   {"--rate-blocks", c->r.lr_blocks, 0, 1},
                   {"--rate-fusion", c->r.lr_fusion, 0, 1},
@@ -321,13 +264,11 @@ static int run(struct choice *c, const char *more) {
 }
 
 int soothe__cmd_calibrator_train(int argc, const char **argv) {
-    struct choice           c         = {.blocks     = -1,
-                                         .n_samples  = 8,
-                                         .n_predict  = 20,
-                                         .seed       = 1,
-                                         .toxic_from = 0.4,
-                                         .strength   = 1.0f,
-                                         .r          = soothe__train_request_default()};
+    struct choice           c         = {.blocks   = -1,
+                                         .seed     = 1,
+                                         .strength = 1.0f,
+                                         .own      = SOOTHE__OWN_PAIRS_DEFAULT,
+                                         .r        = soothe__train_request_default()};
     const struct poptOption options[] = {
         {"model", 'm', POPT_ARG_STRING, &c.model, 0, "the target: a file, an address or a name", "MODEL"},
         {"calibrator", '\0', POPT_ARG_STRING, &c.calibrator, 0, "full calibrator to begin from", "FILE"},
@@ -365,18 +306,7 @@ int soothe__cmd_calibrator_train(int argc, const char **argv) {
         {"fresh", '\0', POPT_ARG_NONE, &c.fresh, 0, "begin anew, whatever the checkpoint says", NULL},
         {"default-strength", '\0', POPT_ARG_FLOAT | POPT_ARGFLAG_SHOW_DEFAULT, &c.strength, 0,
          "strength that the file recommends", "X"},
-        {"self", '\0', POPT_ARG_NONE, &c.self, 0, "make pairs from the target's own samples", NULL},
-        {"prompts", '\0', POPT_ARG_STRING, &c.prompts, 0, "what it is asked to continue: lines {\"prompt\"}", "FILE"},
-        {"prompts-max", '\0', POPT_ARG_INT, &c.n_prompts, 0, "at most so many; default all", "N"},
-        {"samples", '\0', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.n_samples, 0, "continuations per prompt", "N"},
-        {"predict", 'n', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.n_predict, 0, "tokens of a continuation", "N"},
-        {"samples-out", '\0', POPT_ARG_STRING, &c.samples_out, 0, "keep them here; without -o only sample", "FILE"},
-        {"score-command", '\0', POPT_ARG_STRING, &c.score_command, 0,
-         "reads {\"text\"}, writes {\"score\"} lines; default: the built-in lexicon", "COMMAND"},
-        {"clean-to", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.clean_to, 0,
-         "score up to which a sample is clean", "X"},
-        {"toxic-from", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.toxic_from, 0,
-         "score from which a sample is toxic", "X"},
+        SOOTHE__OWN_PAIRS_OPTIONS(c.own),
         {"json", '\0', POPT_ARG_NONE, &c.json, 0, "report as JSON", NULL},
         POPT_TABLEEND};
     poptContext context;
@@ -384,9 +314,9 @@ int soothe__cmd_calibrator_train(int argc, const char **argv) {
     if (code < 0)
         code = run(&c, poptGetArg(context));
     poptFreeContext(context);
-    char *all[] = {c.model,     c.calibrator, c.output,      c.objective,     c.checkpoint,
-                   c.precision, c.prompts,    c.samples_out, c.score_command, c.states};
+    char *all[] = {c.model, c.calibrator, c.output, c.objective, c.checkpoint, c.precision, c.states};
     soothe__free_texts(all, sizeof all / sizeof *all);
+    soothe__own_pairs_free(&c.own);
     soothe__free_list(c.data);
     soothe__free_list(c.heldout);
     return code;

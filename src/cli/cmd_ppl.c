@@ -30,7 +30,7 @@ const struct soothe__command soothe__command_ppl = {
 enum { STRENGTHS_MAX = 64, CONTEXT_DEFAULT = 1024, COUNT_MAX = 1 << 30 };
 
 struct choice {
-    char  *model, *calibrator, *base, *strength; /* popt's, free() */
+    char  *model, *calibrator, *base, *alignment, *strength; /* popt's, free() */
     char **data;
     int    n_ctx, n_threads, limit, exact, json;
 };
@@ -74,7 +74,7 @@ static int check_choice(const struct choice *choice, struct work *w, const char 
         return soothe__print_misuse("ppl", "which texts? --data takes a file of JSON lines");
     if (choice->base && !choice->calibrator)
         return soothe__print_misuse("ppl", "--base needs a --calibrator");
-    if (choice->strength && !choice->calibrator)
+    if (choice->strength && !choice->calibrator && !choice->alignment)
         return soothe__print_misuse("ppl", "--strength needs a --calibrator");
     if (choice->strength && !parse_strengths(w, choice->strength))
         return soothe__print_misuse("ppl", "--strength takes up to %d numbers with commas between, not \"%s\"",
@@ -109,9 +109,11 @@ static enum soothe_status open_models(struct work *w, const struct choice *choic
     enum soothe_status status = soothe__choose_model(&w->target_path, choice->model, err);
     if (!status && choice->base)
         status = soothe__pull_model(&w->base_path, choice->base, err);
-    if (!status && choice->calibrator) { /* first, since it is refused sooner than a large model is loaded */
+    if (!status && (choice->calibrator ||
+                    choice->alignment)) { /* first, since it is refused sooner than a large model is loaded */
         struct soothe_calibrator_params p = soothe_calibrator_params_default();
         p.base_path                       = w->base_path;
+        p.alignment_path                  = choice->alignment;
         p.keep_type                       = choice->exact;
         status = soothe_calibrator_open(&w->cal, choice->calibrator, w->target_path, &p, err);
     }
@@ -288,6 +290,7 @@ static void free_choice(struct choice *choice) {
     free(choice->model);
     free(choice->calibrator);
     free(choice->base);
+    free(choice->alignment);
     free(choice->strength);
 }
 
@@ -299,6 +302,8 @@ int soothe__cmd_ppl(int argc, const char **argv) {
         {"calibrator", '\0', POPT_ARG_STRING, &choice.calibrator, 0, "what is fused with it", "FILE"},
         {"base", '\0', POPT_ARG_STRING, &choice.base, 0, "base of a packed calibrator, if not the target itself",
          "MODEL"},
+        {"alignment", '\0', POPT_ARG_STRING, &choice.alignment, 0, "matrices that soothe align fitted for the target",
+         "FILE"},
         {"strength", '\0', POPT_ARG_STRING, &choice.strength, 0, "one or several; default: the calibrator's own",
          "0,0.5,1"},
         {"alpha", '\0', POPT_ARG_STRING, &choice.strength, 0, "the same by the paper's name", "0,0.5,1"},

@@ -158,6 +158,15 @@ static enum soothe_status prepare(struct job *job, const struct choice *c, struc
     return job->probe ? listen(job, err) : SOOTHE_OK;
 }
 
+/* What it costs that the calibrator splits text otherwise than the target. */
+static void tell_coupling(const struct soothe__coupling_counts *n) {
+    if (n && n->n_target_tokens > 0)
+        fprintf(stderr,
+                "the calibrator follows the text: %.3f of its tokens per token of the model, %.3f of them taken back\n",
+                (double)n->n_calibrator_tokens / (double)n->n_target_tokens,
+                (double)n->n_rolled_back / (double)n->n_target_tokens);
+}
+
 static enum soothe_status speak(struct job *job, const struct choice *c, struct soothe_error *err) {
     volatile sig_atomic_t           *stop  = soothe__interrupt_flag();
     struct soothe__generate_options *g     = &job->generate;
@@ -184,6 +193,7 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
                 (double)stats.n_tokens / fmax(stats.token_seconds, 1e-9), (long long)stats.n_prompt_tokens,
                 stats.prompt_seconds);
     soothe__tell_events(&job->applied);
+    tell_coupling(soothe__session_coupling(job->applied.session));
     soothe__run_output_tell_risk(&job->output);
     if (job->output.out_of_memory)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory keeping a continuation");

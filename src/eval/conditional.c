@@ -7,7 +7,12 @@
 #include <stdlib.h>
 
 #include "engine/batch.h"
+#include "fusion/stage.h"
 #include "generate/shortlist.h"
+
+/* Nats of a token that a method rules out, as those that judge candidates do: finite in files, and exp() of it is not,
+ * so that the perplexity comes out as what it is. */
+#define RULED_OUT 1e6
 
 enum { LOGITS_BYTES = 96 << 20, ROWS_LEAST = 32, ROWS_MOST = 512 };
 
@@ -61,6 +66,8 @@ static enum soothe_status decode(struct pass *p, struct soothe_error *err) {
     }
     for (int32_t i = 0; i < p->n_rows && !status; i++) { /* in the order of the rows: sums round alike */
         struct soothe__conditional *item = &p->items[p->rows[i].i_item];
+        if (p->rows[i].log_p == -INFINITY)
+            p->rows[i].log_p = -RULED_OUT;
         if (!isfinite(p->rows[i].log_p))
             status = soothe__fail(err, SOOTHE_E_NUMERIC, "the perplexity model gives logits that are not finite");
         item->nll -= p->rows[i].log_p;
@@ -92,7 +99,9 @@ static enum soothe_status run_prompt(struct pass *p, const llama_token *prompt, 
         struct soothe__conditional *item = &p->items[i];
         if (item->n_tokens == 0)
             continue;
-        const double log_p = (double)z[item->tokens[0]] - normaliser;
+        double log_p = (double)z[item->tokens[0]] - normaliser;
+        if (log_p == -INFINITY)
+            log_p = -RULED_OUT;
         if (!isfinite(log_p))
             return soothe__fail(err, SOOTHE_E_NUMERIC, "the perplexity model gives logits that are not finite");
         item->nll       = -log_p;
@@ -135,9 +144,9 @@ static enum soothe_status back_to_prompt(struct pass *p, const llama_token *prom
 static enum soothe_status run(struct pass *p, const llama_token *prompt, int32_t n_prompt, size_t n,
                               struct soothe_error *err) {
     const struct llama_model *model   = llama_get_model(p->ctx);
-    const int64_t             n_cells = (int64_t)llama_n_ctx(p->ctx), n_most = soothe__conditional_most(p->ctx);
+    const int64_t             n_cells = soothe__session_n_ctx(p->session), n_most = soothe__conditional_most(p->ctx);
     const bool   alone = llama_model_is_recurrent(model) || llama_model_is_hybrid(model); /* no mixed rows there */
-    const size_t n_seq = alone ? 1 : llama_n_seq_max(p->ctx);
+    const size_t n_seq = alone ? 1 : soothe__session_n_seq(p->session);
     if (n_prompt < 1 || n_prompt > n_most)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "a prompt of %d tokens does not fit the context of %lld", n_prompt,
                             (long long)n_most);

@@ -22,8 +22,8 @@ static void set_common_keys(struct gguf_context *meta, const char *kind, enum so
     gguf_set_val_f32(meta, SOOTHE__KEY_STRENGTH, strength);
 }
 
-static enum soothe_status set_target_keys(struct gguf_context *meta, const char *target_path,
-                                          struct soothe_error *err) {
+enum soothe_status soothe__set_target_keys(struct gguf_context *meta, const char *target_path,
+                                           struct soothe_error *err) {
     struct soothe__gguf        target;
     struct soothe__model_facts facts;
     char                       hex[65];
@@ -105,7 +105,7 @@ enum soothe_status soothe_calibrator_init(const char *model_path, int32_t n_bloc
     }
     if (status == SOOTHE_OK && n_blocks == 0) {
         gguf_set_val_str(plan.meta, "general.architecture", SOOTHE__CALIBRATOR_TYPE);
-        status = set_target_keys(plan.meta, model_path, err);
+        status = soothe__set_target_keys(plan.meta, model_path, err);
     }
     if (status != SOOTHE_OK) {
         goto done;
@@ -167,8 +167,9 @@ static enum soothe_status plan_source(struct soothe__gguf_plan *plan, const stru
     return status;
 }
 
-static enum soothe_status plan_fusion(struct soothe__gguf_plan *plan, const float *a, const float *b, const float *bias,
-                                      int64_t d_cal, int64_t d_tgt, enum ggml_type type, struct soothe_error *err) {
+enum soothe_status soothe__plan_fusion(struct soothe__gguf_plan *plan, const float *a, const float *b,
+                                       const float *bias, int64_t d_cal, int64_t d_tgt, enum ggml_type type,
+                                       struct soothe_error *err) {
     enum soothe_status status = SOOTHE_OK;
     if (a) {
         status = soothe__gguf_plan_add(plan, SOOTHE__TENSOR_A, a, 2, (int64_t[]){d_tgt, d_cal}, type, err);
@@ -208,10 +209,11 @@ enum soothe_status soothe__calibrator_write(const char *out_path, const struct s
         gguf_set_val_str(plan.meta, "general.architecture", SOOTHE__CALIBRATOR_TYPE);
     }
     if (status == SOOTHE_OK) {
-        status = plan_fusion(&plan, spec->a, spec->b, spec->bias, spec->d_cal, spec->d_tgt, spec->matrix_type, err);
+        status =
+            soothe__plan_fusion(&plan, spec->a, spec->b, spec->bias, spec->d_cal, spec->d_tgt, spec->matrix_type, err);
     }
     if (status == SOOTHE_OK && (spec->a || spec->b || spec->bias)) {
-        status = set_target_keys(plan.meta, spec->target_path, err);
+        status = soothe__set_target_keys(plan.meta, spec->target_path, err);
     }
     if (status != SOOTHE_OK) {
         goto done;

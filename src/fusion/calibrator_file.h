@@ -56,6 +56,13 @@ struct soothe__calibrator_spec {
 enum soothe_status soothe__calibrator_write(const char *out_path, const struct soothe__calibrator_spec *spec,
                                             struct soothe_error *err);
 
+/* Parts of a file that calibrators and alignments have in common: */
+enum soothe_status soothe__set_target_keys(struct gguf_context *meta, const char *target_path,
+                                           struct soothe_error *err);
+enum soothe_status soothe__plan_fusion(struct soothe__gguf_plan *plan, const float *a, const float *b,
+                                       const float *bias, int64_t d_cal, int64_t d_tgt, enum ggml_type type,
+                                       struct soothe_error *err);
+
 /* Is g a calibrator of a format that this version reads? */
 enum soothe_status soothe__calibrator_check(const struct soothe__gguf *g, struct soothe_error *err);
 /* Is base the model that the calibrator was cut from?  errors  SOOTHE_E_MISMATCH, naming both */

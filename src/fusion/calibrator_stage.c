@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Fusion as a stage: the calibrator's context beside the target's. Its graph is read at `result_norm` and stopped
- * there: its head is never computed. */
+ * there: its head is never computed. A calibrator of the target's vocabulary decodes the target's batches; one of
+ * another follows the text (text_coupling.h). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fusion/fusion.h"
 #include "fusion/stage.h"
+#include "fusion/text_coupling.h"
 
 struct soothe__calibrator_stage {
     struct soothe_session          *session;
     const struct soothe_calibrator *cal;
     struct llama_context           *ctx;      /* NULL without blocks */
+    struct soothe__coupling        *coupling; /* NULL: decodes the target's tokens */
     float                          *strength; /* per sequence */
     uint32_t                        n_ubatch;
     int8_t                         *flags; /* (n_batch) which tokens of a piece are output */
@@ -19,7 +22,9 @@ struct soothe__calibrator_stage {
     /* of the decode under way */
     struct soothe__rows h_c;
     int32_t             n_rows, i_row;
-    const char         *failure; /* what the callback found wrong */
+    int32_t            *same_as;    /* coupled: (n_batch) the row whose state a row shares */
+    const int32_t      *piece_rows; /* coupled: where the states of the piece under way belong */
+    const char         *failure;    /* what the callback found wrong */
 };
 
 static bool on_node(struct ggml_tensor *t, bool ask, void *user) {
@@ -33,8 +38,11 @@ static bool on_node(struct ggml_tensor *t, bool ask, void *user) {
         c->failure = "the calibrator's final state has an unexpected shape";
         return false;
     }
-    if (n > 0)
-        ggml_backend_tensor_get(t, soothe__row_at(&c->h_c, c->i_row), 0, (size_t)n * (size_t)c->h_c.d * sizeof(float));
+    const size_t size = (size_t)c->h_c.d * sizeof(float);
+    if (n > 0 && !c->piece_rows)
+        ggml_backend_tensor_get(t, soothe__row_at(&c->h_c, c->i_row), 0, (size_t)n * size);
+    for (int64_t i = 0; i < n && c->piece_rows; i++)
+        ggml_backend_tensor_get(t, soothe__row_at(&c->h_c, c->piece_rows[c->i_row + i]), (size_t)i * size, size);
     c->i_row += (int32_t)n;
     return false; /* stop here: the head is not needed */
 }
@@ -49,12 +57,17 @@ static enum soothe_status make_context(struct soothe__calibrator_stage *c, const
     cp.n_samplers                  = 0;
     if (n_threads > 0)
         cp.n_threads = cp.n_threads_batch = n_threads;
+    if (c->coupling) {
+        cp.n_ctx    = soothe__coupling_context(context->n_ctx);
+        cp.swa_full = true; /* a rollback may go further back than a window of attention */
+    }
     c->ctx = llama_init_from_model(c->cal->model, cp);
     if (!c->ctx)
         return soothe__fail(err, SOOTHE_E_ENGINE, "the engine cannot make a context for calibrator %s", c->cal->path);
     c->n_ubatch = llama_n_ubatch(c->ctx);
     c->flags    = soothe__calloc(llama_n_batch(c->ctx), sizeof *c->flags);
-    return c->flags ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
+    c->same_as  = soothe__calloc(context->n_batch, sizeof *c->same_as);
+    return c->flags && c->same_as ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
 }
 
 static void stage_free(void *self) {
@@ -62,8 +75,10 @@ static void stage_free(void *self) {
     if (!c)
         return;
     llama_free(c->ctx);
+    soothe__coupling_free(c->coupling);
     free(c->strength);
     free(c->flags);
+    free(c->same_as);
     free(c->h_c.data);
     free(c);
 }
@@ -72,14 +87,17 @@ enum soothe_status soothe__calibrator_stage_new(struct soothe__calibrator_stage 
                                                 const struct soothe_calibrator    *cal,
                                                 const struct llama_context_params *context, int32_t n_threads,
                                                 struct soothe_error *err) {
-    struct soothe__calibrator_stage *c = soothe__calloc(1, sizeof *c);
-    *out                               = NULL;
+    const struct llama_vocab        *target = llama_model_get_vocab(llama_get_model(soothe_session_context(s)));
+    struct soothe__calibrator_stage *c      = soothe__calloc(1, sizeof *c);
+    *out                                    = NULL;
     if (!c)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
     c->session                = s;
     c->cal                    = cal;
     c->strength               = soothe__calloc(soothe__session_n_seq(s), sizeof *c->strength);
     enum soothe_status status = c->strength ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    if (!status && cal->model && cal->by_text)
+        status = soothe__coupling_new(&c->coupling, target, cal->model, soothe__session_n_seq(s), err);
     if (!status && cal->model)
         status = make_context(c, context, n_threads, err);
     if (status)
@@ -99,6 +117,10 @@ const float *soothe__calibrator_stage_states(const struct soothe__calibrator_sta
     return self->h_c.data;
 }
 
+const struct soothe__coupling_counts *soothe__calibrator_stage_coupling(const struct soothe__calibrator_stage *self) {
+    return self->coupling ? soothe__coupling_counts(self->coupling) : NULL;
+}
+
 /* ---- at a decode -------------------------------------------------------------------------------------------- */
 
 static enum soothe_status engine_error(const struct soothe__calibrator_stage *c, int code, struct soothe_error *err) {
@@ -108,21 +130,16 @@ static enum soothe_status engine_error(const struct soothe__calibrator_stage *c,
                         soothe__decode_failure(code), code);
 }
 
-/* The batch again in pieces of at most 64 outputs: the engine keeps V logits per output of a piece even though the
- * calibrator's are never computed. */
-static enum soothe_status before(void *self, const struct soothe__step *step, struct soothe_error *err) {
-    enum { OUTPUTS_MAX = 64 };
-    struct soothe__calibrator_stage *c = self;
-    const struct llama_batch        *b = step->batch;
-    if (!c->ctx)
-        return SOOTHE_OK;
-    if (!b->token)
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "a batch of embeddings: the calibrator can follow tokens only");
-    c->n_rows  = step->n_rows;
-    c->i_row   = 0;
-    c->failure = NULL;
-    if (!soothe__rows_begin(&c->h_c, step->n_rows, c->cal->fusion.d_cal))
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %d states", step->n_rows);
+/* The engine keeps V logits per output of a piece even though the calibrator's are never computed. */
+enum { OUTPUTS_MAX = 64 };
+
+static enum soothe_status no_node(struct soothe_error *err) {
+    return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "the calibrator's architecture shows no node result_norm to fuse");
+}
+
+/* The target's batch again in pieces. */
+static enum soothe_status decode_tokens(struct soothe__calibrator_stage *c, const struct llama_batch *b,
+                                        struct soothe_error *err) {
     for (int32_t from = 0; from < b->n_tokens;) {
         int32_t n = 0, n_outputs = 0;
         while (from + n < b->n_tokens && (uint32_t)n < c->n_ubatch && n_outputs < OUTPUTS_MAX) {
@@ -142,10 +159,52 @@ static enum soothe_status before(void *self, const struct soothe__step *step, st
             return engine_error(c, code, err);
         from += n;
     }
-    if (c->i_row != c->n_rows)
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
-                            "the calibrator's architecture shows no node result_norm to fuse");
-    return SOOTHE_OK;
+    return c->i_row == c->n_rows ? SOOTHE_OK : no_node(err);
+}
+
+static enum soothe_status decode_piece(void *self, const struct llama_batch *piece, const int32_t *rows,
+                                       int32_t n_outputs, struct soothe_error *err) {
+    struct soothe__calibrator_stage *c = self;
+    c->i_row                           = 0;
+    c->n_rows                          = n_outputs;
+    c->piece_rows                      = rows;
+    const int code                     = llama_decode(c->ctx, *piece);
+    c->piece_rows                      = NULL;
+    if (code == 1)
+        return soothe__fail(
+            err, SOOTHE_E_ENGINE,
+            "no room in the calibrator's KV cache (%u tokens), though there may be in the target's: the "
+            "text has more tokens in its vocabulary; a larger context is needed",
+            llama_n_ctx(c->ctx));
+    if (code != 0 || c->failure)
+        return engine_error(c, code, err);
+    return c->i_row == n_outputs ? SOOTHE_OK : no_node(err);
+}
+
+static enum soothe_status follow_text(struct soothe__calibrator_stage *c, const struct soothe__step *step,
+                                      struct soothe_error *err) {
+    const struct soothe__piece_target to     = {c->ctx, decode_piece, c, (int32_t)c->n_ubatch, OUTPUTS_MAX};
+    const enum soothe_status          status = soothe__coupling_before(c->coupling, step, &to, c->same_as, err);
+    for (int32_t i = 0; i < step->n_rows && !status; i++)
+        if (c->same_as[i] != i)
+            memcpy(soothe__row_at(&c->h_c, i), soothe__row_at(&c->h_c, c->same_as[i]),
+                   (size_t)c->h_c.d * sizeof(float));
+    return status;
+}
+
+static enum soothe_status before(void *self, const struct soothe__step *step, struct soothe_error *err) {
+    struct soothe__calibrator_stage *c = self;
+    if (!c->ctx)
+        return SOOTHE_OK;
+    if (!step->batch->token)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "a batch of embeddings: the calibrator can follow tokens only");
+    c->n_rows     = step->n_rows;
+    c->i_row      = 0;
+    c->failure    = NULL;
+    c->piece_rows = NULL;
+    if (!soothe__rows_begin(&c->h_c, step->n_rows, c->cal->fusion.d_cal))
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %d states", step->n_rows);
+    return c->coupling ? follow_text(c, step, err) : decode_tokens(c, step->batch, err);
 }
 
 static bool fuse(void *self, const struct soothe__step *step, int32_t i_row, float *h, float *scratch) {
@@ -159,6 +218,8 @@ static bool fuse(void *self, const struct soothe__step *step, int32_t i_row, flo
 
 static bool memory(void *self, const struct soothe__memory_change *change) {
     const struct soothe__calibrator_stage *c = self;
+    if (c->coupling)
+        return soothe__coupling_memory(c->coupling, change, c->ctx);
     return !c->ctx || soothe__memory_apply(llama_get_memory(c->ctx), change);
 }
 

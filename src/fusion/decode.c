@@ -46,16 +46,16 @@ static bool change_row(struct soothe_session *s, struct ggml_tensor *t, int64_t 
 
 /* A node holds the rows of all tokens of a piece of the batch, or, from the last block on, of its outputs alone. */
 static bool read_tap(struct soothe_session *s, struct soothe__tap *tap, const struct ggml_tensor *t) {
-    const int32_t left    = s->step.batch->n_tokens - tap->i_token;
+    const int32_t left    = s->pass.n_tokens - tap->i_token;
     const int32_t n_piece = left < (int32_t)s->n_ubatch ? left : (int32_t)s->n_ubatch;
     int32_t       n_out   = 0;
     for (int32_t i = 0; i < n_piece; i++)
-        n_out += s->outputs[tap->i_token + i];
+        n_out += s->pass_outputs[tap->i_token + i];
     if (t->ne[0] != s->d || t->type != GGML_TYPE_F32 || (t->ne[1] != n_piece && t->ne[1] != n_out))
         return fail_in_callback(s, SOOTHE_E_UNSUPPORTED, "the state that is listened to has an unexpected shape");
     const bool all = t->ne[1] == n_piece;
     for (int32_t i = 0, row = 0; i < n_piece; i++) {
-        if (!s->outputs[tap->i_token + i]) {
+        if (!s->pass_outputs[tap->i_token + i]) {
             row += all;
             continue;
         }
@@ -67,13 +67,15 @@ static bool read_tap(struct soothe_session *s, struct soothe__tap *tap, const st
 }
 
 static bool is_tapped(const struct soothe_session *s, const struct soothe__tap *tap, const struct ggml_tensor *t) {
-    return tap->node[0] && s->step.n_rows > 0 && strcmp(t->name, tap->node) == 0;
+    return tap->node[0] && s->n_pass_rows > 0 && strcmp(t->name, tap->node) == 0;
 }
 
 bool soothe__session_on_node(struct ggml_tensor *t, bool ask, void *user) {
-    struct soothe_session *s         = user;
-    const bool             to_change = s->fusing && strcmp(t->name, "result_norm") == 0;
-    bool                   wanted    = to_change;
+    struct soothe_session *s = user;
+    if (s->branching)
+        return soothe__branches_on_node(s, t, ask);
+    const bool to_change = s->fusing && strcmp(t->name, "result_norm") == 0;
+    bool       wanted    = to_change;
     for (size_t k = 0; k < SOOTHE__LISTENERS; k++)
         wanted = wanted || is_tapped(s, &s->taps[k], t);
     if (ask || !wanted)
@@ -161,7 +163,8 @@ static enum soothe_status begin_rows(struct soothe_session *s, const struct llam
     s->failed   = SOOTHE_OK;
     s->i_row    = 0;
     for (int32_t i = 0; i < b->n_tokens; i++) {
-        s->outputs[i] = soothe__session_is_output(s, b, i);
+        s->outputs[i]   = soothe__session_is_output(s, b, i);
+        s->token_row[i] = s->outputs[i] ? n : -1;
         if (!s->outputs[i])
             continue;
         s->row_token[n] = i;
@@ -170,9 +173,14 @@ static enum soothe_status begin_rows(struct soothe_session *s, const struct llam
         any             = any || s->row_dose[n] != 0.0f;
         n++;
     }
-    s->step   = (struct soothe__step){s, b, n, s->row_token, s->row_seq, s->row_dose};
-    s->fusing = n > 0 && (s->capture || (any && acts_on_states(s)));
-    bool room = !s->capture || (soothe__rows_begin(&s->h_t, n, s->d) && soothe__rows_begin(&s->h_f, n, s->d));
+    s->n_tokens     = b->n_tokens;
+    s->pass         = *b;
+    s->pass_outputs = s->outputs;
+    s->n_pass_rows  = n;
+    s->z_saved      = false;
+    s->step         = (struct soothe__step){s, b, n, s->row_token, s->row_seq, s->row_dose};
+    s->fusing       = n > 0 && (s->capture || (any && acts_on_states(s)));
+    bool room       = !s->capture || (soothe__rows_begin(&s->h_t, n, s->d) && soothe__rows_begin(&s->h_f, n, s->d));
     for (size_t k = 0; k < SOOTHE__LISTENERS; k++) {
         s->taps[k].i_token = s->taps[k].i_row = 0;
         if (s->taps[k].node[0])
@@ -209,10 +217,9 @@ const char *soothe__decode_failure(int code) {
                        : "the engine failed";
 }
 
-static enum soothe_status decode_target(struct soothe_session *s, const struct llama_batch *b,
-                                        struct soothe_error *err) {
+static enum soothe_status decode_target(struct soothe_session *s, struct soothe_error *err) {
     bool      listening = false;
-    const int code      = llama_decode(s->target, *b);
+    const int code      = s->pass.n_tokens > 0 ? llama_decode(s->target, s->pass) : 0;
     for (size_t k = 0; k < SOOTHE__LISTENERS; k++)
         listening = listening || s->taps[k].node[0];
     if ((s->fusing || listening) && code == 0)
@@ -220,7 +227,7 @@ static enum soothe_status decode_target(struct soothe_session *s, const struct l
     if (code == 0 && !s->failed && s->fusing && s->i_row != s->step.n_rows)
         fail_in_callback(s, SOOTHE_E_UNSUPPORTED, "the target's architecture shows no node result_norm to fuse at");
     for (size_t k = 0; k < SOOTHE__LISTENERS && code == 0 && !s->failed; k++)
-        if (s->taps[k].node[0] && s->taps[k].i_row != s->step.n_rows)
+        if (s->taps[k].node[0] && s->taps[k].i_row != s->n_pass_rows)
             fail_in_callback(s, SOOTHE_E_UNSUPPORTED, "the target's architecture shows no such state to listen to");
     if (s->failed)
         return soothe__fail(err, s->failed, "%s", s->failure);
@@ -240,7 +247,11 @@ enum soothe_status soothe_decode(struct soothe_session *s, struct llama_batch ba
         if (s->stages[k].before)
             status = s->stages[k].before(s->stages[k].self, &s->step, err);
     if (!status)
-        status = decode_target(s, &batch, err);
+        status = soothe__branches_claim(s, &batch, err);
+    if (!status)
+        status = decode_target(s, err);
+    if (!status)
+        status = soothe__branches_join(s, err);
     for (size_t k = 0; k < s->n_stages && !status; k++)
         if (s->stages[k].logits && s->step.n_rows > 0)
             status = s->stages[k].logits(s->stages[k].self, &s->step, err);

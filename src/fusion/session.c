@@ -43,7 +43,7 @@ static enum soothe_status make_target(struct soothe_session *s, struct llama_mod
                             cp->n_ctx);
     s->n_batch                = llama_n_batch(s->target);
     s->n_ubatch               = llama_n_ubatch(s->target);
-    s->n_seq                  = cp->kv_unified ? (uint32_t)llama_max_parallel_sequences() : llama_n_seq_max(s->target);
+    s->n_seq                  = llama_n_seq_max(s->target);
     s->one_sequence_per_batch = llama_model_is_recurrent(target) || llama_model_is_hybrid(target);
     s->d                      = llama_model_n_embd(target);
     s->dose                   = soothe__calloc(s->n_seq, sizeof *s->dose);
@@ -54,7 +54,9 @@ static enum soothe_status make_target(struct soothe_session *s, struct llama_mod
     s->row_token              = soothe__calloc(s->n_batch, sizeof *s->row_token);
     s->row_seq                = soothe__calloc(s->n_batch, sizeof *s->row_seq);
     s->row_dose               = soothe__calloc(s->n_batch, sizeof *s->row_dose);
-    if (!s->dose || !s->end || !s->scratch || !s->row || !s->outputs || !s->row_token || !s->row_seq || !s->row_dose)
+    s->token_row              = soothe__calloc(s->n_batch, sizeof *s->token_row);
+    if (!s->token_row || !s->dose || !s->end || !s->scratch || !s->row || !s->outputs || !s->row_token || !s->row_seq ||
+        !s->row_dose)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
     return soothe__session_set_dose(s, -1, 1.0f, err);
 }
@@ -71,7 +73,7 @@ static enum soothe_status check_pair(const struct llama_model *target, const str
     if (cal && llama_model_n_embd(target) != cal->fusion.d_tgt)
         return soothe__fail(err, SOOTHE_E_SHAPE, "calibrator %s was made for width %d, the target has width %d",
                             cal->path, cal->fusion.d_tgt, llama_model_n_embd(target));
-    if (cal && cal->model &&
+    if (cal && cal->model && !cal->by_text &&
         llama_vocab_n_tokens(llama_model_get_vocab(target)) != llama_vocab_n_tokens(llama_model_get_vocab(cal->model)))
         return soothe__fail(err, SOOTHE_E_MISMATCH, "calibrator %s and the target have different vocabularies",
                             cal->path);
@@ -112,6 +114,9 @@ void soothe_session_free(struct soothe_session *s) {
         if (s->stages[k].free)
             s->stages[k].free(s->stages[k].self);
     llama_free(s->target);
+    soothe__branches_free(s->branches);
+    free(s->token_row);
+    free(s->z.data);
     free(s->dose);
     free(s->end);
     free(s->scratch);
@@ -131,12 +136,23 @@ struct llama_context *soothe_session_context(struct soothe_session *s) {
     return s->target;
 }
 
+const struct soothe__coupling_counts *soothe__session_coupling(const struct soothe_session *s) {
+    return s->calibrator ? soothe__calibrator_stage_coupling(s->calibrator) : NULL;
+}
+
 uint32_t soothe__session_n_seq(const struct soothe_session *s) {
     return s->n_seq;
 }
 
+int32_t soothe__session_n_ctx(const struct soothe_session *s) {
+    return (int32_t)llama_n_ctx(s->target) - s->n_branch_cells;
+}
+
 float *soothe_get_logits_ith(struct soothe_session *s, int32_t i) {
-    return llama_get_logits_ith(s->target, i);
+    if (!s->z_saved)
+        return llama_get_logits_ith(s->target, i);
+    const int32_t row = i < 0 ? s->step.n_rows + i : i < s->n_tokens ? s->token_row[i] : -1;
+    return row >= 0 ? soothe__row_at(&s->z, row) : NULL;
 }
 
 /* ---- stages ---------------------------------------------------------------------------------------------- */
@@ -230,6 +246,7 @@ bool soothe__memory_apply(llama_memory_t memory, const struct soothe__memory_cha
 }
 
 static bool change_memories(struct soothe_session *s, const struct soothe__memory_change *change) {
+    soothe__branches_change(s, change);
     bool done = soothe__memory_apply(llama_get_memory(s->target), change);
     for (size_t k = 0; k < s->n_stages; k++)
         if (s->stages[k].memory)

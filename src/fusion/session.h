@@ -4,6 +4,7 @@
 #define SOOTHE_SESSION_H
 
 #include "fusion/fusion.h"
+#include "fusion/branch.h"
 #include "fusion/stage.h"
 
 struct soothe__tap {
@@ -25,6 +26,8 @@ struct soothe_session {
     llama_pos                       *end;           /* per sequence: its last position before the decode under way */
     float                           *scratch, *row; /* (d) */
     struct soothe__tap               taps[SOOTHE__LISTENERS];
+    struct soothe__branches         *branches; /* NULL: nobody branches */
+    int32_t                          n_branch_cells;
 
     /* of the decode under way */
     struct soothe__step step;
@@ -32,6 +35,14 @@ struct soothe_session {
     int32_t            *row_token; /* (n_batch), and so the next two */
     llama_seq_id       *row_seq;
     float              *row_dose;
+    int32_t             n_tokens;  /* of the batch */
+    int32_t            *token_row; /* (n_batch) row_token the other way round; -1: no output */
+    struct llama_batch  pass;      /* what of the batch the target decodes: all, but for branches taken over */
+    const int8_t       *pass_outputs;
+    int32_t             n_pass_rows;
+    bool                branching; /* the callback is for branches */
+    bool                z_saved;   /* the rows' logits are in z, no longer in the engine */
+    struct soothe__rows z;
     int32_t             i_row; /* of the target's final states, how many are there */
     bool                fusing;
     struct soothe__rows h_t, h_f;

@@ -84,15 +84,31 @@ struct soothe__stage soothe__calibrator_stage_functions(struct soothe__calibrato
 float               *soothe__calibrator_stage_strengths(struct soothe__calibrator_stage *self); /* per sequence */
 const float *soothe__calibrator_stage_states(const struct soothe__calibrator_stage *self, int32_t *n_rows, int32_t *d);
 
+/* Of a calibrator that follows the text, because it splits text otherwise than the target (docs/fusion.md). */
+struct soothe__coupling_counts {
+    int64_t n_target_tokens, n_calibrator_tokens; /* decoded */
+    int64_t n_rolled_back;                        /* of the calibrator's, taken back since the text had grown on */
+};
+/* Of the session's first calibrator; NULL if it decodes the target's tokens themselves. */
+const struct soothe__coupling_counts *soothe__session_coupling(const struct soothe_session *s);
+const struct soothe__coupling_counts *soothe__calibrator_stage_coupling(const struct soothe__calibrator_stage *self);
+
 /* Is token i of the batch output, by llama.cpp's rule for this session? */
 bool soothe__session_is_output(const struct soothe_session *s, const struct llama_batch *b, int32_t i);
-/* Sequences that exist: ids from 0. */
+/* Sequences for texts: ids from 0. The context may have more, which methods use. */
 uint32_t soothe__session_n_seq(const struct soothe_session *s);
+/* Cells of the target's cache that texts may take: the context's, without what methods reserve. */
+int32_t soothe__session_n_ctx(const struct soothe_session *s);
 
 /* ---- listening: a node of the target's graph, before fusion --------------------------------------------------- */
 
-/* Two may listen, each to a node of its own: who runs the session, and its gate. */
-enum soothe__listener { SOOTHE__LISTENER_CALLER, SOOTHE__LISTENER_GATE, SOOTHE__LISTENERS };
+/* Three may listen, each to a node of its own: who runs the session, its gate, and who judges candidates. */
+enum soothe__listener {
+    SOOTHE__LISTENER_CALLER,
+    SOOTHE__LISTENER_GATE,
+    SOOTHE__LISTENER_BRANCHES, /* branch.h */
+    SOOTHE__LISTENERS
+};
 
 /* From now on every soothe_decode keeps that node's row of each requested output. Logits stay as they are, bit for bit.
  * node    "l_out-N", "result_norm", …; NULL: no more

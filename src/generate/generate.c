@@ -374,9 +374,10 @@ static enum soothe_status check(const struct generator *g, struct soothe_error *
 }
 
 /* The engine mixes the rows of several sequences where a model has a recurrent memory: then one at a time. */
-static int32_t slots_of(struct llama_context *ctx) {
+static int32_t slots_of(struct soothe_session *session) {
+    struct llama_context     *ctx   = soothe_session_context(session);
     const struct llama_model *model = llama_get_model(ctx);
-    const int32_t             n     = (int32_t)llama_n_seq_max(ctx) - 1;
+    const int32_t             n     = (int32_t)soothe__session_n_seq(session) - 1;
     const int32_t             batch = (int32_t)llama_n_batch(ctx);
     if (n > 1 && (llama_model_is_recurrent(model) || llama_model_is_hybrid(model)))
         return 1;
@@ -413,8 +414,8 @@ enum soothe_status soothe__generate(struct soothe_session *session, const struct
                                  .prompts   = prompts,
                                  .n_prompts = n_prompts,
                                  .o         = options,
-                                 .n_slots   = slots_of(ctx),
-                                 .n_ctx     = (int32_t)llama_n_ctx(ctx),
+                                 .n_slots   = slots_of(session),
+                                 .n_ctx     = soothe__session_n_ctx(session),
                                  .n_batch   = (int32_t)llama_n_batch(ctx),
                                  .primary   = -1};
     g.n_variants              = (size_t)(options->n_samples > 0 ? options->n_samples : 1) *

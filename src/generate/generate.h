@@ -56,17 +56,6 @@ llama_token soothe__sampler_choose(struct soothe__sampler *sampler, const float 
 enum soothe_status soothe__chat_prompt(char **text, const struct llama_model *model, const char *system,
                                        const char *user, struct soothe_error *err);
 
-/* ---- characters out of tokens: utf8_stream.c ---------------------------------------------------------- */
-
-/* A token may end within a character: its bytes are held until the character is whole. Zeroed to begin. */
-struct soothe__utf8_stream {
-    unsigned char held[4];
-    size_t        n_held;
-};
-/* Adds n bytes; writes the characters now whole to out and returns their size. Bytes that can be part of no
- * character, and zero bytes, become U+FFFD. out has room for 3 * (n + n_held) bytes. */
-size_t soothe__utf8_push(struct soothe__utf8_stream *s, const char *bytes, size_t n, char *out);
-
 /* ---- many continuations: generate.c ------------------------------------------------------------------- */
 
 enum soothe__finish {

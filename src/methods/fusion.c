@@ -6,14 +6,15 @@ static enum soothe_status open_calibrator(struct soothe__link *l, const struct s
                                           struct llama_context_params *context, struct soothe_error *err) {
     (void)context;
     return soothe__link_open_calibrator(l, soothe__link_value(l, "calibrator")->text,
-                                        soothe__link_value(l, "base")->text, soothe__default_calibrator, "--calibrator",
-                                        target->path, err);
+                                        soothe__link_value(l, "base")->text, soothe__link_value(l, "alignment")->text,
+                                        soothe__default_calibrator, "--calibrator", target->path, err);
 }
 
 static const struct soothe__parameter PARAMETERS[] = {
     {"strength", SOOTHE__NUMBER, NULL, -100, 100, NULL, "0: plain; what the calibrator recommends if not given"},
     {"calibrator", SOOTHE__FILE, NULL, 0, 0, NULL, "a calibrator's file; the shipped one where it fits if not given"},
     {"base", SOOTHE__FILE, NULL, 0, 0, NULL, "base of a packed calibrator, if not the target itself"},
+    {"alignment", SOOTHE__FILE, NULL, 0, 0, NULL, "matrices that soothe align fitted for this target"},
     {.name = NULL}};
 
 const struct soothe__method soothe__method_fusion = {

@@ -4,11 +4,17 @@
 
 #include <string.h>
 
-/* One a line. */
+/* The default first. clang-format would fold the lines that a method is added by. */
 /* clang-format off */
 static const struct soothe__method *const METHODS[] = {
     &soothe__method_fusion,
     &soothe__method_none,
+    &soothe__method_sasa,
+    &soothe__method_cfl,
+    &soothe__method_rad,
+    &soothe__method_best_of_n,
+    &soothe__method_word_filter,
+    &soothe__method_bad_words,
     &soothe__method_lm_steer,
     &soothe__method_safe_prompt,
     &soothe__method_cmd,

@@ -85,9 +85,9 @@ struct soothe__method {
     const struct soothe__parameter *parameters; /* ended by one without a name; the first is the strength: what
                                                    --strength sets, and at 0 the method does nothing        */
     bool one_dose; /* acts on a whole context: generation under several doses runs them one after another */
-    /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made (cells
-     * for sequences of its own; ids from context->n_seq_max up are free for it, to 255, in this chain's order).
-     * After an error what is filled gets released. NULL: nothing to open. */
+    /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made:
+     * cells, and sequences of its own above those there are (fusion/branch.h). After an error what is filled gets
+     * released. NULL: nothing to open. */
     enum soothe_status (*open)(struct soothe__link *l, const struct soothe__method_target *target,
                                struct llama_context_params *context, struct soothe_error *err);
     /* Adds its stages to the session. NULL: none. */
@@ -164,6 +164,8 @@ float       soothe__applied_strength(const struct soothe__applied *a);
 
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
+extern const struct soothe__method soothe__method_cfl, soothe__method_word_filter, soothe__method_bad_words;
+extern const struct soothe__method soothe__method_sasa, soothe__method_rad, soothe__method_best_of_n;
 extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt, soothe__method_cmd,
     soothe__method_control_vector;
 

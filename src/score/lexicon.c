@@ -396,6 +396,18 @@ size_t soothe__lexicon_count(const char *text, size_t size) {
     return n;
 }
 
+const char *soothe__lexicon_word(size_t i) {
+    return i < N_ENTRIES ? entries[i].word : NULL;
+}
+
+double soothe__lexicon_severity(const char *word) {
+    struct hit   hit;
+    const size_t size = strlen(word);
+    size_t       i    = 0;
+    const bool   one  = next_hit(&hit, word, size, &i) && hit.start == 0 && hit.end == size;
+    return one ? (double)hit.entry->severity : 0;
+}
+
 char *soothe__mask_toxic(const char *text, size_t size) {
     struct hit hit;
     char      *masked = size < SIZE_MAX ? soothe__realloc(NULL, size + 1, 1) : NULL;

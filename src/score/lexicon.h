@@ -23,6 +23,12 @@ size_t soothe__lexicon_count(const char *text, size_t size);
  * before and zero-terminated; mere insults ("idiot") stay readable. NULL when out of memory; free(). */
 char *soothe__mask_toxic(const char *text, size_t size);
 
+/* The i-th listed word or phrase in lower case, in the list's order; NULL behind the last. */
+const char *soothe__lexicon_word(size_t i);
+/* The severity (0.1 to 3) of a text that is one listed word or phrase, or a form of one, from its first byte to its
+ * last; 0: it is none. */
+double soothe__lexicon_severity(const char *word);
+
 /* Adds the list itself to a hash that changes whenever a score might. */
 struct soothe__sha256;
 void soothe__lexicon_hash(struct soothe__sha256 *hash);

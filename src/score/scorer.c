@@ -11,13 +11,14 @@
 extern const struct soothe__scorer_kind soothe__scorer_lexicon, soothe__scorer_command;
 extern const struct soothe__scorer_kind soothe__scorer_probe, soothe__scorer_polar;
 extern const struct soothe__scorer_kind soothe__scorer_http, soothe__scorer_classifier;
-extern const struct soothe__scorer_kind soothe__scorer_ngram;
+extern const struct soothe__scorer_kind soothe__scorer_ngram, soothe__scorer_word_table;
 
 /* In the order of asking; a new kind is one line here. */
 static const struct soothe__scorer_kind *const KINDS[] = {
-    &soothe__scorer_ngram, &soothe__scorer_lexicon, &soothe__scorer_command,    &soothe__scorer_probe,
-    &soothe__scorer_polar, &soothe__scorer_http,    &soothe__scorer_classifier, /* any GGUF file that is none of ours:
-                                                                                   the last of those that take one */
+    &soothe__scorer_word_table, &soothe__scorer_ngram,      &soothe__scorer_lexicon,
+    &soothe__scorer_command,    &soothe__scorer_probe,      &soothe__scorer_polar,
+    &soothe__scorer_http,       &soothe__scorer_classifier, /* any GGUF file that is none of ours:
+                                                               the last of those that take one */
 };
 enum { N_KINDS = sizeof KINDS / sizeof *KINDS };
 

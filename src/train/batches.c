@@ -12,7 +12,7 @@ struct soothe__batches {
     struct soothe__train_batch     batch;
     int32_t                       *tokens, *text_start;
     struct soothe__train_row      *rows;
-    uint16_t                      *h_t;
+    uint16_t                      *h_t, *h_c; /* h_c: NULL where the states know no calibrator */
     float                         *log_p_t;
     uint32_t                      *members; /* texts of the batch, in order */
     size_t                         n_members;
@@ -58,9 +58,11 @@ enum soothe_status soothe__batches_new(struct soothe__batches **out, const struc
     b->known      = soothe__calloc(corpus->n_texts, sizeof *b->known);
     bool ok       = b->tokens && b->text_start && b->rows && b->members && b->known;
     if (states) {
-        b->h_t     = soothe__calloc(rows * (size_t)soothe__target_states_width(states), sizeof *b->h_t);
-        b->log_p_t = soothe__calloc(rows, sizeof *b->log_p_t);
-        ok         = ok && b->h_t && b->log_p_t;
+        const int32_t d_cal = soothe__target_states_width_calibrator(states);
+        b->h_t              = soothe__calloc(rows * (size_t)soothe__target_states_width(states), sizeof *b->h_t);
+        b->h_c              = d_cal ? soothe__calloc(rows * (size_t)d_cal, sizeof *b->h_c) : NULL;
+        b->log_p_t          = soothe__calloc(rows, sizeof *b->log_p_t);
+        ok                  = ok && b->h_t && b->log_p_t && (b->h_c || !d_cal);
     }
     if (!ok) {
         soothe__batches_free(b);
@@ -75,7 +77,7 @@ void soothe__batches_free(struct soothe__batches *b) {
         return;
     for (size_t i = 0; b->known && i < b->corpus->n_texts; i++)
         free(b->known[i]);
-    void *all[] = {b->tokens, b->text_start, b->rows, b->h_t, b->log_p_t, b->members, b->known};
+    void *all[] = {b->tokens, b->text_start, b->rows, b->h_t, b->h_c, b->log_p_t, b->members, b->known};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     free(b);
@@ -104,8 +106,12 @@ enum soothe_status soothe__batches_build(struct soothe__batches *b, const uint32
                                          const uint32_t *texts, size_t n_texts, enum soothe__row_kind kind,
                                          const struct soothe__train_batch **batch, struct soothe_error *err) {
     b->n_members = 0;
-    b->batch     = (struct soothe__train_batch){
-            .tokens = b->tokens, .text_start = b->text_start, .rows = b->rows, .h_t = b->h_t, .log_p_t = b->log_p_t};
+    b->batch     = (struct soothe__train_batch){.tokens     = b->tokens,
+                                                .text_start = b->text_start,
+                                                .rows       = b->rows,
+                                                .h_t        = b->h_t,
+                                                .h_c        = b->h_c,
+                                                .log_p_t    = b->log_p_t};
     for (size_t i = 0; i < n_pairs; i++) {
         const struct soothe__pair *pair = &b->corpus->pairs[pairs[i]];
         add_text(b, pair->i_chosen, SOOTHE__ROW_CHOSEN, (int32_t)i);
@@ -115,7 +121,7 @@ enum soothe_status soothe__batches_build(struct soothe__batches *b, const uint32
     for (size_t i = 0; i < n_texts; i++)
         add_text(b, texts[i], kind, 0);
     *batch = &b->batch;
-    return b->states ? soothe__target_states_get(b->states, b->members, b->n_members, b->h_t, err) : SOOTHE_OK;
+    return b->states ? soothe__target_states_get(b->states, b->members, b->n_members, b->h_t, b->h_c, err) : SOOTHE_OK;
 }
 
 void soothe__batches_keep(struct soothe__batches *b) {

@@ -4,6 +4,7 @@
 #define SOOTHE_RUN_H
 
 #include "train/batches.h"
+#include "train/schedule.h"
 #include "train/train_model.h"
 #include "train/train_run.h"
 
@@ -18,8 +19,7 @@ struct soothe__run {
     struct soothe__target_states  *states;
     struct soothe__batches        *batches;
     struct soothe__batches_options per_step;
-    struct soothe__series          pairs, texts; /* order of training */
-    uint32_t                      *text_pool;    /* what texts indexes: the single texts, or the chosen sides */
+    struct soothe__schedule        schedule;
     char                          *checkpoint_path;
     char                           hash[65];
     int32_t                        step, saved_step; /* steps done; of them in the checkpoint, -1: there is none */

@@ -6,12 +6,13 @@
 #include <string.h>
 
 #include "engine/batch.h"
+#include "fusion/stage.h"
 #include "train/state_file.h"
 #include "train/target_states.h"
 
 enum { GROUP_TOKENS = 512, GROUP_TEXTS = 32 };
 
-struct kept {         /* where a text's rows are */
+struct kept {         /* where a text's rows are: all of h_t, then all of h_c */
     uint16_t *rows;   /* in memory, or NULL: */
     int64_t   offset; /* in the file, -1: nowhere yet */
 };
@@ -19,7 +20,7 @@ struct kept {         /* where a text's rows are */
 struct soothe__target_states {
     const struct soothe__corpus *corpus;
     struct soothe_session       *session;
-    int32_t                      d;
+    int32_t                      d, d_cal; /* d_cal 0: no calibrator */
     struct kept                 *kept;     /* per text */
     uint32_t                    *group_of; /* per text */
     uint32_t                    *members;  /* the groups' texts, one group after the other */
@@ -36,6 +37,11 @@ struct soothe__target_states {
 
 static size_t n_rows(const struct soothe__text *t) {
     return (size_t)(t->n_tokens - t->first);
+}
+
+/* Of the target's and the calibrator's states of one position. */
+static size_t width(const struct soothe__target_states *t) {
+    return (size_t)(t->d + t->d_cal);
 }
 
 /* ---- groups ------------------------------------------------------------------------------------- */
@@ -150,9 +156,28 @@ int32_t soothe__target_states_width(const struct soothe__target_states *t) {
     return t->d;
 }
 
-enum soothe_status soothe__target_states_use_file(struct soothe__target_states *t, const char *path,
-                                                  const char *model_sha256, struct soothe_error *err) {
-    const enum soothe_status status = soothe__state_file_open(&t->cache, path, model_sha256, t->d, err);
+int32_t soothe__target_states_width_calibrator(const struct soothe__target_states *t) {
+    return t->d_cal;
+}
+
+enum soothe_status soothe__target_states_follow(struct soothe__target_states *t, const struct soothe_calibrator *cal,
+                                                struct soothe_error *err) {
+    /* at strength 1: a session may spare itself a calibrator that has no effect. h_t is read before fusion */
+    enum soothe_status status = soothe__session_add_calibrator(t->session, cal, 1.0f, 0, err);
+    if (status)
+        return status;
+    t->d_cal = soothe_calibrator_info(cal).d_cal;
+    uint16_t *scratch =
+        soothe__realloc(t->scratch, (size_t)(t->n_tokens_max > 0 ? t->n_tokens_max : 1) * width(t), sizeof *t->scratch);
+    if (!scratch)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the calibrator's states");
+    t->scratch = scratch;
+    return SOOTHE_OK;
+}
+
+enum soothe_status soothe__target_states_use_file(struct soothe__target_states *t, const char *path, const char *key,
+                                                  struct soothe_error *err) {
+    enum soothe_status status = soothe__state_file_open(&t->cache, path, key, t->d + t->d_cal, err);
     for (size_t i = 0; i < t->corpus->n_texts && !status; i++)
         if (t->group_of[i] != NO_GROUP)
             t->kept[i].offset = soothe__state_file_find(t->cache, &t->corpus->texts[i]);
@@ -181,17 +206,20 @@ static enum soothe_status keep_in_file(struct soothe__target_states *t, struct k
     return SOOTHE_OK;
 }
 
-/* Keeps the rows of one text, which are taken from states (f32). */
-static enum soothe_status keep(struct soothe__target_states *t, uint32_t i_text, const float *states,
+/* Keeps the rows of one text. */
+static enum soothe_status keep(struct soothe__target_states *t, uint32_t i_text, const float *h_t, const float *h_c,
                                struct soothe_error *err) {
-    const size_t n    = n_rows(&t->corpus->texts[i_text]) * (size_t)t->d;
+    const size_t rows = n_rows(&t->corpus->texts[i_text]), n = rows * width(t), n_t = rows * (size_t)t->d;
     struct kept *kept = &t->kept[i_text];
     if (kept->rows || kept->offset >= 0)
         return SOOTHE_OK; /* its group is computed again after a failure half way */
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(states[i]))
-            return soothe__fail(err, SOOTHE_E_NUMERIC, "the target's states are no finite numbers: damaged weights?");
-    ggml_fp32_to_bf16_row(states, (ggml_bf16_t *)t->scratch, (int64_t)n);
+        if (!isfinite(i < n_t ? h_t[i] : h_c[i - n_t]))
+            return soothe__fail(err, SOOTHE_E_NUMERIC, "the %s's states are no finite numbers: damaged weights?",
+                                i < n_t ? "target" : "calibrator");
+    ggml_fp32_to_bf16_row(h_t, (ggml_bf16_t *)t->scratch, (int64_t)n_t);
+    if (n > n_t)
+        ggml_fp32_to_bf16_row(h_c, (ggml_bf16_t *)t->scratch + n_t, (int64_t)(n - n_t));
     if (t->cache)
         return soothe__state_file_add(t->cache, &t->corpus->texts[i_text], t->scratch, &kept->offset, err);
     if (t->memory_used + n * sizeof(uint16_t) > t->memory_bound)
@@ -212,6 +240,18 @@ static void add_to_batch(struct llama_batch *b, const struct soothe__text *text,
         soothe__batch_add(b, text->tokens[i], i, seq, i >= text->first - 1);
 }
 
+/* NULL, and the sentence in err, if they are not the rows that were asked for. */
+static const float *states_of(const struct soothe__target_states *t, enum soothe_state which, size_t total, int32_t d,
+                              struct soothe_error *err) {
+    int32_t      n = 0, found = 0;
+    const float *states = soothe_session_states(t->session, which, &n, &found);
+    if (states && (size_t)n == total && found == d)
+        return states;
+    soothe__fail(err, SOOTHE_E_ENGINE, "the %s gave %d states of width %d where %zu of width %d were asked for",
+                 which == SOOTHE_STATE_TARGET ? "target" : "calibrator", n, found, total, d);
+    return NULL;
+}
+
 static enum soothe_status compute_group(struct soothe__target_states *t, uint32_t group, struct soothe_error *err) {
     t->batch.n_tokens = 0;
     size_t total      = 0;
@@ -224,36 +264,38 @@ static enum soothe_status compute_group(struct soothe__target_states *t, uint32_
     enum soothe_status status = soothe_decode(t->session, t->batch, err);
     if (status)
         return status;
-    int32_t      n = 0, d = 0;
-    const float *states = soothe_session_states(t->session, SOOTHE_STATE_TARGET, &n, &d);
-    if (!states || (size_t)n != total || d != t->d)
-        return soothe__fail(err, SOOTHE_E_ENGINE,
-                            "the target gave %d states of width %d where %zu of width %d were asked for", n, d, total,
-                            t->d);
+    const float *h_t = states_of(t, SOOTHE_STATE_TARGET, total, t->d, err);
+    const float *h_c = h_t && t->d_cal ? states_of(t, SOOTHE_STATE_CALIBRATOR, total, t->d_cal, err) : NULL;
+    if (!h_t || (t->d_cal && !h_c))
+        return SOOTHE_E_ENGINE;
     for (uint32_t k = t->starts[group]; k < t->starts[group + 1] && !status; k++) {
         const uint32_t i_text = t->members[k];
-        status                = keep(t, i_text, states, err);
-        states += n_rows(&t->corpus->texts[i_text]) * (size_t)t->d;
+        const size_t   rows   = n_rows(&t->corpus->texts[i_text]);
+        status                = keep(t, i_text, h_t, h_c, err);
+        h_t += rows * (size_t)t->d;
+        h_c = h_c ? h_c + rows * (size_t)t->d_cal : NULL;
     }
     return status;
 }
 
-static enum soothe_status read_kept(const struct soothe__target_states *t, const struct kept *kept, size_t n,
-                                    uint16_t *out, struct soothe_error *err) {
+/* n values from the from-th on of a text's block. */
+static enum soothe_status read_kept(const struct soothe__target_states *t, const struct kept *kept, size_t from,
+                                    size_t n, uint16_t *out, struct soothe_error *err) {
+    const int64_t offset = kept->offset + (int64_t)(from * sizeof *out);
     if (kept->rows) {
-        memcpy(out, kept->rows, n * sizeof *out);
+        memcpy(out, kept->rows + from, n * sizeof *out);
         return SOOTHE_OK;
     }
     if (t->cache)
-        return soothe__state_file_read(t->cache, kept->offset, n, out, err);
+        return soothe__state_file_read(t->cache, offset, n, out, err);
     errno = 0;
-    if (fseeko(t->file, kept->offset, SEEK_SET) != 0 || fread(out, sizeof *out, n, t->file) != n)
+    if (fseeko(t->file, offset, SEEK_SET) != 0 || fread(out, sizeof *out, n, t->file) != n)
         return file_failed(err);
     return SOOTHE_OK;
 }
 
 enum soothe_status soothe__target_states_get(struct soothe__target_states *t, const uint32_t *i_texts, size_t n,
-                                             uint16_t *out, struct soothe_error *err) {
+                                             uint16_t *h_t, uint16_t *h_c, struct soothe_error *err) {
     enum soothe_status status = SOOTHE_OK;
     for (size_t i = 0; i < n && !status; i++) {
         const struct kept *kept = &t->kept[i_texts[i]];
@@ -261,10 +303,14 @@ enum soothe_status soothe__target_states_get(struct soothe__target_states *t, co
             return soothe__fail(err, SOOTHE_E_ARGUMENT, "text %u was not tokenised", i_texts[i]);
         if (!kept->rows && kept->offset < 0)
             status = compute_group(t, t->group_of[i_texts[i]], err);
-        const size_t size = n_rows(&t->corpus->texts[i_texts[i]]) * (size_t)t->d;
+        const size_t rows = n_rows(&t->corpus->texts[i_texts[i]]), n_t = rows * (size_t)t->d,
+                     n_c = rows * (size_t)t->d_cal;
         if (!status)
-            status = read_kept(t, kept, size, out, err);
-        out += size;
+            status = read_kept(t, kept, 0, n_t, h_t, err);
+        if (!status && n_c && h_c)
+            status = read_kept(t, kept, n_t, n_c, h_c, err);
+        h_t += n_t;
+        h_c = h_c ? h_c + n_c : NULL;
     }
     return status;
 }

@@ -17,17 +17,24 @@ struct llama_model;
 enum soothe_status soothe__target_states_new(struct soothe__target_states **t, struct llama_model *model,
                                              const struct soothe__corpus *corpus, const uint32_t *order, size_t n_order,
                                              int32_t n_threads, size_t memory_bound, struct soothe_error *err);
+/* From now on the calibrator runs beside the target, and its states h_c are kept, too; to be called first. It must have
+ * blocks and outlive t; its matrices change nothing here. */
+struct soothe_calibrator;
+enum soothe_status soothe__target_states_follow(struct soothe__target_states *t, const struct soothe_calibrator *cal,
+                                                struct soothe_error *err);
 /* Keeps the states in a file from run to run (state_file.h) instead of in memory; to be called before the first
- * get. A text found there keeps the company in which it ran when it was added. */
-enum soothe_status soothe__target_states_use_file(struct soothe__target_states *t, const char *path,
-                                                  const char *model_sha256, struct soothe_error *err);
+ * get. A text found there keeps the company in which it ran when it was added.
+ * key  64 hex digits: of the target's file, or of target and calibrator */
+enum soothe_status soothe__target_states_use_file(struct soothe__target_states *t, const char *path, const char *key,
+                                                  struct soothe_error *err);
 void               soothe__target_states_free(struct soothe__target_states *t);
 int32_t            soothe__target_states_width(const struct soothe__target_states *t);
+int32_t            soothe__target_states_width_calibrator(const struct soothe__target_states *t); /* 0: none */
 
-/* Rows of the texts i_texts[0 … n) one after the other into out, (rows, d_tgt) bf16; missing ones are
- * computed. A text's states do not depend on what was asked for before: it always runs in the same
- * company. */
+/* Rows of the texts i_texts[0 … n) one after the other into h_t, (rows, d_tgt) bf16, and into h_c, (rows, d_cal), of
+ * the calibrator where there is one (else NULL); missing ones are computed. A text's states do not depend on what was
+ * asked for before: it always runs in the same company. */
 enum soothe_status soothe__target_states_get(struct soothe__target_states *t, const uint32_t *i_texts, size_t n,
-                                             uint16_t *out, struct soothe_error *err);
+                                             uint16_t *h_t, uint16_t *h_c, struct soothe_error *err);
 
 #endif /* SOOTHE_TARGET_STATES_H */

@@ -28,7 +28,10 @@ struct soothe__train_options soothe__train_options_default(void) {
 }
 
 const char *soothe__objective_name(enum soothe__objective objective) {
-    return objective == SOOTHE__PREFERENCE ? "preference" : objective == SOOTHE__PAPER ? "paper" : "lm-steer";
+    return objective == SOOTHE__PREFERENCE ? "preference"
+           : objective == SOOTHE__PAPER    ? "paper"
+           : objective == SOOTHE__FUSED    ? "fused"
+                                           : "lm-steer";
 }
 
 uint16_t soothe__bf16_from_f32(float x) {
@@ -78,8 +81,8 @@ static enum soothe_status lay_out(struct soothe__train_core *core, struct soothe
         at += (size_t)s->d_cal;
     }
     core->fusion_from = at;
-    if (core->options.objective == SOOTHE__PREFERENCE) {
-        if (core->options.a && s->n_blocks > 0)
+    if (core->options.objective != SOOTHE__PAPER) {
+        if (core->options.a && (s->n_blocks > 0 || core->options.given_states))
             core->a = emit_fusion(core, &at, "soothe.a.weight", s->d_cal, s->d_tgt);
         if (core->options.b)
             core->b = emit_fusion(core, &at, "soothe.b.weight", s->d_tgt, s->d_tgt);
@@ -109,12 +112,17 @@ static enum soothe_status check(const struct soothe__train_shape *s, const struc
             err, SOOTHE_E_ARGUMENT,
             "the paper objective trains blocks under the calibrator's own head: it needs blocks and equal "
             "widths");
-    if (o->objective == SOOTHE__LM_STEER && (s->n_blocks != 0 || o->rank < 1 || o->rank > s->d_tgt || o->b || o->bias))
+    if (o->objective == SOOTHE__LM_STEER &&
+        (s->n_blocks != 0 || o->rank < 1 || o->rank > s->d_tgt || o->b || o->bias || o->given_states))
         return soothe__fail(
             err, SOOTHE_E_ARGUMENT,
             "lm-steer trains one matrix of a rank from 1 to the width %d, not %d, and nothing beside it", s->d_tgt,
             o->rank);
-    if (o->objective == SOOTHE__PREFERENCE && !(o->a && s->n_blocks > 0) && !o->b && !o->bias)
+    if (o->given_states && (s->n_blocks > 0 || s->d_cal < 1 || o->objective == SOOTHE__PAPER))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "given calibrator states are for matrices alone: no blocks, a width");
+    if ((o->objective == SOOTHE__PREFERENCE || o->objective == SOOTHE__FUSED) &&
+        !(o->a && (s->n_blocks > 0 || o->given_states)) && !o->b && !o->bias)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "nothing to train: neither A with blocks nor B nor a bias");
     return SOOTHE_OK;
 }
@@ -127,8 +135,9 @@ static void *claim(struct soothe__train_core *core, size_t n, size_t size) {
 
 static enum soothe_status claim_all(struct soothe__train_core *core, struct soothe_error *err) {
     const struct soothe__train_shape *s = &core->shape;
-    const int32_t rows = (core->options.max_rows + SOOTHE__HEAD_ROWS - 1) / SOOTHE__HEAD_ROWS * SOOTHE__HEAD_ROWS;
-    const size_t  n = (size_t)rows, tgt = n * (size_t)s->d_tgt, cal = n * (size_t)(s->n_blocks ? s->d_cal : 0);
+    const int32_t rows    = (core->options.max_rows + SOOTHE__HEAD_ROWS - 1) / SOOTHE__HEAD_ROWS * SOOTHE__HEAD_ROWS;
+    const bool    has_h_c = s->n_blocks > 0 || core->options.given_states;
+    const size_t  n = (size_t)rows, tgt = n * (size_t)s->d_tgt, cal = n * (size_t)(has_h_c ? s->d_cal : 0);
     const size_t  op = core->bf16 ? sizeof(uint16_t) : sizeof(float), f = sizeof(float);
     core->parameters    = claim(core, core->n_parameters, f);
     core->gradients     = claim(core, core->n_parameters, f);
@@ -283,12 +292,14 @@ static enum soothe_status check_batch(const struct soothe__train_core *core, con
     if (core->options.objective != SOOTHE__PAPER && !batch->h_t)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the %s objective needs the target's states",
                             soothe__objective_name(core->options.objective));
+    if (core->options.given_states && core->options.a && !batch->h_c)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "the batch lacks the calibrator's states");
+    const bool in_pairs = core->options.objective == SOOTHE__PREFERENCE || core->options.objective == SOOTHE__LM_STEER;
     for (int32_t i = 0; i < batch->n_rows; i++) {
         const struct soothe__train_row *r    = &batch->rows[i];
         const bool                      pair = r->kind == SOOTHE__ROW_CHOSEN || r->kind == SOOTHE__ROW_REJECTED;
         if ((core->blocks && (r->position < 0 || r->position >= batch->n_tokens)) || r->next < 0 ||
-            r->next >= core->shape.n_vocab ||
-            (core->options.objective != SOOTHE__PAPER && pair && (r->i_pair < 0 || r->i_pair >= batch->n_pairs)))
+            r->next >= core->shape.n_vocab || (in_pairs && pair && (r->i_pair < 0 || r->i_pair >= batch->n_pairs)))
             return soothe__fail(err, SOOTHE_E_ARGUMENT,
                                 "row %d names position %d, token %d, pair %d, which do not exist", i, r->position,
                                 r->next, r->i_pair);

@@ -7,13 +7,13 @@
  * Legend: T tokens of a batch (texts packed one after the other, no padding), R rows (positions whose
  * next token counts), V vocabulary, d_cal and d_tgt widths. Matrices are row-major, weights (n_out, n_in).
  *
- *   h_c = blocks(tokens)                                          (T, d_cal)
- *   preference:  h_f = h_t + A^T h_c + B^T h_t + b,  z = W_out h_f     (R, V)
- *   paper:       z = W_out h_c                                         (R, V)
- *   lm-steer:    z = W_out (h_t +- e P1 P2^T h_t), + but at rejected rows; P1, P2 (d_tgt, r)    (R, V)
+ *   h_c = blocks(tokens), or given: the states of a calibrator that stays as it is   (T, d_cal), (R, d_cal)
+ *   preference, fused:  h_f = h_t + A^T h_c + B^T h_t + b,  z = W_out h_f            (R, V)
+ *   paper:              z = W_out h_c                                                (R, V)
+ *   lm-steer:           z = W_out (h_t +- e P1 P2^T h_t), + but at rejected rows; P1, P2 (d_tgt, r)  (R, V)
  * Preference: S(y) = sum over rows of log p_f(next) - log p_t(next);
  *   loss = mean over pairs of -log sigmoid(kappa (S(y+) - S(y-))) + lambda mean over KL rows of KL(p_t || p_f)
- * Paper, lm-steer: loss = mean over rows of -log p(next).
+ * Paper, fused, lm-steer: loss = mean over rows of -log p(next).
  * Source: Rafailov et al. 2023 (preference loss); the fusion paper 2025; Han et al. 2024 (lm-steer); docs/fusion.md. */
 #ifndef SOOTHE_TRAIN_CORE_H
 #define SOOTHE_TRAIN_CORE_H
@@ -21,7 +21,7 @@
 #include "base/base.h"
 
 struct soothe__train_shape {
-    int32_t n_blocks; /* may be 0: matrices on the target's own state only */
+    int32_t n_blocks; /* may be 0: matrices on the target's own state, or on given states */
     int32_t d_cal, n_head, n_head_kv, d_head, n_ff;
     int32_t n_vocab, d_tgt;
     float   rope_base, norm_eps;
@@ -29,8 +29,8 @@ struct soothe__train_shape {
     bool    qkv_bias;
 };
 
-enum soothe__objective { SOOTHE__PREFERENCE, SOOTHE__PAPER, SOOTHE__LM_STEER };
-const char *soothe__objective_name(enum soothe__objective objective); /* "preference", "paper", "lm-steer" */
+enum soothe__objective { SOOTHE__PREFERENCE, SOOTHE__PAPER, SOOTHE__FUSED, SOOTHE__LM_STEER };
+const char *soothe__objective_name(enum soothe__objective objective); /* "preference", "paper", "fused", "lm-steer" */
 enum soothe__precision { SOOTHE__PRECISION_AUTO, SOOTHE__PRECISION_BF16, SOOTHE__PRECISION_F32 };
 
 struct soothe__train_options {
@@ -38,7 +38,8 @@ struct soothe__train_options {
     enum soothe__precision precision;            /* of matrix products; sums, weights and moments are always F32 */
     int32_t                n_threads;            /* 0: all */
     int32_t                max_tokens, max_rows; /* T and R of the largest batch */
-    bool                   a, b, bias;           /* which fusion parameters exist (preference) */
+    bool                   a, b, bias;           /* which fusion parameters exist (preference, fused) */
+    bool                   given_states; /* batches bring h_c: 0 blocks, yet A (d_cal, d_tgt) where `a` asks for it */
     bool                   freeze_blocks;
     float                  kappa, lambda;      /* .2, .3 */
     int32_t                rank;               /* of lm-steer: r, 1 to d_tgt */
@@ -95,8 +96,9 @@ struct soothe__train_batch {
     const int32_t                  *text_start; /* n_texts + 1 */
     int32_t                         n_rows;
     const struct soothe__train_row *rows;
-    const uint16_t *h_t; /* (n_rows, d_tgt) bf16: the target's state at each row; not under the paper objective */
-    float  *log_p_t;     /* (n_rows) log p_t(next), NaN where it is not known: filled in; NULL: computed, not told */
+    const uint16_t                 *h_t; /* (n_rows, d_tgt) bf16: the target's state at each row; not paper */
+    const uint16_t                 *h_c; /* (n_rows, d_cal) bf16: the calibrator's; only with given_states */
+    float  *log_p_t; /* (n_rows) log p_t(next), NaN where it is not known: filled in; NULL: computed, not told */
     int32_t n_pairs;
 };
 
@@ -114,7 +116,7 @@ enum soothe_status soothe__train_gradient(struct soothe__train_core *core, const
 enum soothe_status soothe__train_step(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                       double lr_blocks, double lr_fusion, struct soothe__train_result *result,
                                       struct soothe_error *err);
-/* Forward only. log_p_f, log_p_t, kl: (n_rows), each may be NULL; kl and log_p_t are not for the paper objective. Under
+/* Forward only. log_p_f, log_p_t, kl: (n_rows), each may be NULL; kl and log_p_t need the target's states. Under
  * lm-steer all rows, rejected ones too, are steered by +, and the loss is the preference's. */
 enum soothe_status soothe__train_evaluate(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                           float *log_p_f, float *log_p_t, float *kl,

@@ -9,16 +9,28 @@
 #include "base/sigmoid.h"
 #include "train/kernels.h"
 
+static inline bool is_preference(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__PREFERENCE;
+}
+
+static inline bool is_steer(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__LM_STEER;
+}
+
+static inline bool is_fused(const struct soothe__train_core *core) {
+    return core->options.objective != SOOTHE__PAPER;
+}
+
 static inline bool has_a(const struct soothe__train_core *core) {
-    return core->options.objective == SOOTHE__PREFERENCE && core->options.a && core->shape.n_blocks > 0;
+    return is_fused(core) && core->options.a && (core->blocks || core->options.given_states);
 }
 
 static inline bool has_b(const struct soothe__train_core *core) {
-    return core->options.objective == SOOTHE__PREFERENCE && core->options.b;
+    return is_fused(core) && core->options.b;
 }
 
 static inline bool has_bias(const struct soothe__train_core *core) {
-    return core->options.objective == SOOTHE__PREFERENCE && core->options.bias;
+    return is_fused(core) && core->options.bias;
 }
 
 /* ---- forward -------------------------------------------------------------------------------------------- */
@@ -88,6 +100,17 @@ static void gather_states(struct soothe__train_core *core, const struct soothe__
     zero_padding(core, core->h_c_operand, batch->n_rows, d);
 }
 
+/* The same of states that came with the batch; h_f is free yet. */
+static void take_states(struct soothe__train_core *core, const struct soothe__train_batch *batch) {
+    const int32_t d = core->shape.d_cal;
+    float         row[d];
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        soothe__from_bf16(row, batch->h_c + (size_t)i * (size_t)d, (size_t)d);
+        put_row(core, core->h_c_operand, row, i, d);
+    }
+    zero_padding(core, core->h_c_operand, batch->n_rows, d);
+}
+
 /* h_f = h_t + A^T h_c + B^T h_t + b, or h_t +- e P1 P2^T h_t. */
 static enum soothe_status fuse(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                struct soothe_error *err) {
@@ -100,7 +123,7 @@ static enum soothe_status fuse(struct soothe__train_core *core, const struct soo
         status = add_product(core, core->h_c_operand, core->a, core->shape.d_cal, padded_rows(batch), err);
     if (!status && has_b(core))
         status = add_product(core, core->h_t_operand, core->b, d, padded_rows(batch), err);
-    if (!status && core->options.objective == SOOTHE__LM_STEER)
+    if (!status && is_steer(core))
         status = soothe__low_rank_forward(core, batch, err);
     for (int32_t i = 0; i < n && has_bias(core); i++)
         soothe__add_scaled(core->h_f + (size_t)i * width, core->parameters + core->bias, 1.0f, width);
@@ -110,8 +133,8 @@ static enum soothe_status fuse(struct soothe__train_core *core, const struct soo
 
 enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                         bool gradient, bool kl_of_all, struct soothe_error *err) {
-    const bool         states = core->options.objective != SOOTHE__PAPER;
-    const bool         plain  = core->options.objective == SOOTHE__PREFERENCE || (states && !gradient); /* is wanted */
+    const bool         fused  = is_fused(core);
+    const bool         plain  = fused && !(is_steer(core) && gradient); /* p_t is wanted */
     const float       *h_c    = NULL;
     enum soothe_status status = SOOTHE_OK;
     core->for_gradient        = gradient;
@@ -121,19 +144,21 @@ enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const s
         return status;
     if (h_c)
         gather_states(core, batch, h_c);
-    if (states)
+    if (has_a(core) && core->options.given_states)
+        take_states(core, batch);
+    if (fused)
         status = fuse(core, batch, err);
     if (status)
         return status;
     for (int32_t i = 0; i < batch->n_rows; i++) {
         core->next[i]          = batch->rows[i].next;
-        core->diverge[i]       = plain && (kl_of_all || batch->rows[i].kind == SOOTHE__ROW_KL);
+        core->diverge[i]       = plain && (kl_of_all || (is_preference(core) && batch->rows[i].kind == SOOTHE__ROW_KL));
         core->log_p_t[i]       = batch->log_p_t ? batch->log_p_t[i] : NAN;
         core->needs_log_p_t[i] = plain && isnan(core->log_p_t[i]);
         core->kl[i]            = 0.0f;
     }
     const struct soothe__head_rows rows = {.n             = batch->n_rows,
-                                           .h             = states ? core->h_operand : core->h_c_operand,
+                                           .h             = fused ? core->h_operand : core->h_c_operand,
                                            .h_t           = core->h_t_operand,
                                            .next          = core->next,
                                            .diverge       = core->diverge,
@@ -191,8 +216,7 @@ struct soothe__train_result soothe__pass_loss(struct soothe__train_core        *
     struct soothe__train_result r = {0};
     for (int32_t i = 0; i < batch->n_rows; i++)
         r.nll -= (double)core->log_p[i] / batch->n_rows;
-    if (core->options.objective == SOOTHE__PREFERENCE ||
-        (core->options.objective == SOOTHE__LM_STEER && !core->for_gradient)) {
+    if (is_preference(core) || (is_steer(core) && !core->for_gradient)) {
         preference_loss(core, batch, &r);
         return r;
     }
@@ -218,7 +242,7 @@ static enum soothe_status fusion_backward(struct soothe__train_core *core, const
                                   gradients + core->b, true, err);
     for (int32_t i = 0; i < batch->n_rows && has_bias(core); i++)
         soothe__add_scaled(gradients + core->bias, core->g + (size_t)i * (size_t)d, 1.0f, (size_t)d);
-    if (status || !has_a(core) || core->options.freeze_blocks)
+    if (status || !has_a(core) || !core->blocks || core->options.freeze_blocks)
         return status;
     const void *weight;
     void       *scratch;
@@ -238,12 +262,11 @@ enum soothe_status soothe__pass_backward(struct soothe__train_core *core, const 
         for (size_t k = 0; k < width; k++)
             core->g[(size_t)i * width + k] *= core->scale[i];
     const float *dh_c_rows = core->g;
-    if (core->options.objective != SOOTHE__PAPER) {
+    if (is_fused(core)) {
         soothe__pass_put_rows(core, core->h_operand, core->g, batch->n_rows, core->shape.d_tgt);
-        enum soothe_status status = core->options.objective == SOOTHE__LM_STEER
-                                        ? soothe__low_rank_backward(core, batch, err)
-                                        : fusion_backward(core, batch, err);
-        if (status || !has_a(core))
+        enum soothe_status status =
+            is_steer(core) ? soothe__low_rank_backward(core, batch, err) : fusion_backward(core, batch, err);
+        if (status || !has_a(core) || !core->blocks)
             return status;
         dh_c_rows = core->dh_c_rows;
     }

@@ -19,12 +19,10 @@ static void run_free(struct soothe__run *run) {
     soothe__train_core_free(run->core);
     soothe__corpus_free(&run->corpus);
     soothe__corpus_free(&run->heldout);
-    soothe__series_free(&run->pairs);
-    soothe__series_free(&run->texts);
+    soothe__schedule_free(&run->schedule);
     soothe__train_model_close(&run->files);
     llama_model_free(run->target);
     free(run->checkpoint_path);
-    free(run->text_pool);
     free(run->tail_loss);
 }
 
@@ -34,14 +32,6 @@ static bool uses_states(const struct soothe__run *run) {
 }
 
 /* ---- texts ----------------------------------------------------------------------------------------------- */
-
-static enum soothe_status read_files(struct soothe__corpus *c, const char *const *paths, size_t n,
-                                     struct soothe_error *err) {
-    enum soothe_status status = SOOTHE_OK;
-    for (size_t i = 0; i < n && !status; i++)
-        status = soothe__corpus_read(c, paths[i], err);
-    return status;
-}
 
 /* Something to train on must be left. */
 static enum soothe_status check_texts(const struct soothe__run *run, size_t n_pairs_read, struct soothe_error *err) {
@@ -64,53 +54,22 @@ static enum soothe_status check_texts(const struct soothe__run *run, size_t n_pa
 
 static enum soothe_status read_texts(struct soothe__run *run, const struct llama_vocab *vocab,
                                      struct soothe_error *err) {
-    const struct soothe__train_request *r         = &run->r;
-    size_t                              n_removed = 0, n_empty = 0;
-    enum soothe_status                  status = read_files(&run->corpus, r->data_paths, r->n_data, err);
-    const size_t                        n_read = run->corpus.n_pairs;
-    if (!status && r->n_heldout)
-        status = read_files(&run->heldout, r->heldout_paths, r->n_heldout, err);
-    else if (!status && r->heldout_share > 0)
-        status = soothe__corpus_split(&run->heldout, &run->corpus, r->heldout_share, r->seed, err);
-    if (!status)
-        status = soothe__corpus_remove_shared(&run->corpus, &run->heldout, &n_removed, err);
-    if (!status)
-        status = soothe__corpus_tokenize(&run->corpus, vocab, r->max_length, &n_empty, err);
-    if (!status)
-        status = soothe__corpus_tokenize(&run->heldout, vocab, r->max_length, NULL, err);
+    const struct soothe__train_request *r      = &run->r;
+    size_t                              n_read = 0;
+    const struct soothe__texts_wanted   wanted = {.data_paths    = r->data_paths,
+                                                  .n_data        = r->n_data,
+                                                  .heldout_paths = r->heldout_paths,
+                                                  .n_heldout     = r->n_heldout,
+                                                  .heldout_share = r->heldout_share,
+                                                  .seed          = r->seed,
+                                                  .max_length    = r->max_length};
+    const enum soothe_status            status =
+        soothe__training_texts(&run->corpus, &run->heldout, &wanted, vocab, &n_read, &run->report->n_left_out, err);
     if (status)
         return status;
-    run->report->n_left_out = run->corpus.n_bad + run->corpus.n_repeated + n_removed + n_empty;
-    run->report->n_pairs    = run->corpus.n_pairs;
-    run->report->n_texts    = run->corpus.n_singles;
+    run->report->n_pairs = run->corpus.n_pairs;
+    run->report->n_texts = run->corpus.n_singles;
     return check_texts(run, n_read, err);
-}
-
-/* Clean texts to learn from or to stay close on: the single ones, and where there are none the chosen sides. */
-static enum soothe_status choose_pool(struct soothe__run *run, struct soothe_error *err) {
-    struct soothe__corpus *c       = &run->corpus;
-    const bool             singles = c->n_singles > 0;
-    const size_t           n       = singles ? c->n_singles : c->n_pairs;
-    run->text_pool                 = soothe__calloc(n, sizeof *run->text_pool);
-    if (!run->text_pool)
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu texts", n);
-    for (size_t i = 0; i < n; i++)
-        run->text_pool[i] = singles ? c->singles[i] : c->pairs[i].i_chosen;
-    enum soothe_status status = SOOTHE_OK;
-    if (uses_states(run))
-        status = soothe__series_init(&run->pairs, c->n_pairs, run->r.seed, 1, err);
-    if (!status)
-        status = soothe__series_init(&run->texts, n, run->r.seed, 2, err);
-    return status;
-}
-
-/* What step i trains on. */
-static void choose_step(struct soothe__run *run, int64_t step, uint32_t *pairs, uint32_t *texts) {
-    const uint64_t n_pairs = run->per_step.n_pairs, n_texts = run->per_step.n_texts;
-    for (uint64_t k = 0; k < n_pairs; k++)
-        pairs[k] = soothe__series_at(&run->pairs, (uint64_t)step * n_pairs + k);
-    for (uint64_t k = 0; k < n_texts; k++)
-        texts[k] = run->text_pool[soothe__series_at(&run->texts, (uint64_t)step * n_texts + k)];
 }
 
 static enum soothe_status make_states(struct soothe__run *run, const struct soothe__corpus *corpus,
@@ -123,43 +82,13 @@ static enum soothe_status make_states(struct soothe__run *run, const struct soot
     return status;
 }
 
-/* Texts in the order in which the steps first ask for them. */
-struct order {
-    uint32_t *texts;
-    bool     *seen;
-    size_t    n;
-};
-
-static void ask_for(struct order *o, uint32_t i_text) {
-    if (!o->seen[i_text])
-        o->texts[o->n++] = i_text;
-    o->seen[i_text] = true;
-}
-
-static void ask_for_step(struct soothe__run *run, int32_t step, struct order *o) {
-    const size_t n_pairs = run->per_step.n_pairs, n_texts = run->per_step.n_texts;
-    uint32_t     pairs[n_pairs + 1], texts[n_texts + 1];
-    choose_step(run, step, pairs, texts);
-    for (size_t k = 0; k < n_pairs; k++) {
-        ask_for(o, run->corpus.pairs[pairs[k]].i_chosen);
-        ask_for(o, run->corpus.pairs[pairs[k]].i_rejected);
-    }
-    for (size_t k = 0; k < n_texts; k++)
-        ask_for(o, texts[k]);
-}
-
 static enum soothe_status open_states(struct soothe__run *run, struct soothe_error *err) {
-    const size_t       n      = run->corpus.n_texts;
-    struct order       o      = {soothe__calloc(n, sizeof *o.texts), soothe__calloc(n, sizeof *o.seen), 0};
-    enum soothe_status status = SOOTHE_OK;
-    if (!o.texts || !o.seen)
-        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the order of %zu texts", n);
-    for (int32_t step = 0; step < run->r.n_steps && !status; step++)
-        ask_for_step(run, step, &o);
+    uint32_t          *order;
+    size_t             n;
+    enum soothe_status status = soothe__schedule_order(&run->schedule, run->r.n_steps, &order, &n, err);
     if (!status)
-        status = make_states(run, &run->corpus, o.texts, o.n, &run->states, err);
-    free(o.texts);
-    free(o.seen);
+        status = make_states(run, &run->corpus, order, n, &run->states, err);
+    free(order);
     return status;
 }
 
@@ -228,9 +157,10 @@ static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *e
     if (!status)
         status = read_texts(run, llama_model_get_vocab(run->target), err);
     if (!status)
-        status = choose_pool(run, err);
-    if (!status)
         status = make_core(run, err);
+    if (!status)
+        status = soothe__schedule_init(&run->schedule, &run->corpus, run->per_step.n_pairs, run->per_step.n_texts,
+                                       run->r.seed, err);
     if (!status)
         status = soothe__run_hash(run, err);
     if (!status && uses_states(run))
@@ -241,14 +171,6 @@ static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *e
 }
 
 /* ---- steps ------------------------------------------------------------------------------------------------ */
-
-/* Warm-up over a twentieth, then a cosine to 0. */
-static double rate_at(const struct soothe__train_request *r, int32_t step) {
-    const double warm = 1 + r->n_steps / 20, done = step + 0.5;
-    if (done < warm)
-        return done / warm;
-    return 0.5 * (1 + cos(acos(-1.0) * (done - warm) / (r->n_steps - warm)));
-}
 
 struct average { /* over about the last ten steps, for display */
     double loss, right, kl;
@@ -299,8 +221,8 @@ static enum soothe_status one_step(struct soothe__run *run, struct soothe__train
                                    struct soothe_error *err) {
     uint32_t                          pairs[run->per_step.n_pairs + 1], texts[run->per_step.n_texts + 1];
     const struct soothe__train_batch *batch;
-    const double                      start = soothe__seconds(), rate = rate_at(&run->r, run->step);
-    choose_step(run, run->step, pairs, texts);
+    const double start = soothe__seconds(), rate = soothe__schedule_rate(run->step, run->r.n_steps);
+    soothe__schedule_step(&run->schedule, run->step, pairs, texts);
     enum soothe_status status =
         soothe__batches_build(run->batches, pairs, run->per_step.n_pairs, texts, run->per_step.n_texts,
                               run->r.objective == SOOTHE__PREFERENCE ? SOOTHE__ROW_KL : SOOTHE__ROW_PLAIN, &batch, err);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Misuse is told before anything is loaded.
+# The list of methods grows: one of it will do.
 try() { "$SOOTHE" eval "$@" 2>&1; echo "exit $?"; }
+short() { try "$@" | sed 's/; there are: fusion, [^(]*(/; there are: fusion, … (/'; }
 try
 try --suite challenging-mini
 try --suite challenging-mini --out x y
@@ -8,7 +10,7 @@ try --suite challenging-mini --out x -k 0
 try --suite challenging-mini --out x --top-p 2
 try --suite challenging-mini --out x --shard 3/3
 try --suite challenging-mini --out x --shard 1
-try --suite challenging-mini --out x --methods plain,nosuch
+short --suite challenging-mini --out x --methods plain,nosuch
 try merge
 try merge a
 try rescore

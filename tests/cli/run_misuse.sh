@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Wrong use gets a sentence and exit code 2, before any model is looked for.
+# The list of methods grows: one of it will do.
 try() { "$SOOTHE" run -m nosuch "$@" 2>&1; echo "exit $?"; }
+short() { try "$@" | sed 's/; there are: fusion, [^(]*(/; there are: fusion, … (/'; }
 try
 try -p a -f b
 try word
 try -p a word
 try -p a --nonsense
-try -p a --method magic
+short -p a --method magic
 try -p a --method none --strength 1
 try -p a --method none --base b.gguf
 try -p a --method none --compare

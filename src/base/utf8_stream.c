@@ -2,7 +2,7 @@
  * Whole characters out of bytes that come in pieces. */
 #include <string.h>
 
-#include "generate/generate.h"
+#include "base/base.h"
 
 /* Bytes of the character that begins at s; 0 if none does. A zero byte is none: texts end with it. */
 static size_t whole(const unsigned char *s, size_t n) {
