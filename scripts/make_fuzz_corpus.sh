@@ -111,6 +111,25 @@ LC_ALL=C sed 's/soothe\.nado\.rank/soothe.nado.rang/' nado.gguf >bad-no-rank.ggu
 LC_ALL=C sed 's/soothe-nado/soothe-nadx/' nado.gguf >bad-type.gguf
 cp nado.gguf bad-cut-header.gguf bad-cut.gguf bad-no-rank.gguf bad-type.gguf bad-empty.gguf "$out"
 
+out=${out%/*}/control_vector
+mkdir -p "$out"
+"$tiny" steered.gguf d=32 blocks=2 # as in fuzz/fuzz_control_vector.c
+"$tiny" deeper.gguf d=32 blocks=3
+printf '{"prompt": "a", "chosen": " bc", "rejected": " d"}\n' >pairs.jsonl
+for model in steered deeper; do
+    "$soothe" control-vector -m $model.gguf --data pairs.jsonl -o vector-$model.gguf >/dev/null 2>&1
+done
+cp vector-steered.gguf vector.gguf
+cp vector-deeper.gguf bad-other-model.gguf
+LC_ALL=C sed 's/soothe\.target\.fingerprint/soothe.target.fingerprinz/' vector.gguf >foreign.gguf
+LC_ALL=C sed 's/soothe\.target\.fingerprint/soothe.target.fingerprinz/' vector-deeper.gguf >bad-layer.gguf
+LC_ALL=C sed 's/direction\.1/direction.x/' vector.gguf >bad-direction.gguf
+LC_ALL=C sed 's/controlvector/controlvectox/' vector.gguf >bad-architecture.gguf
+head -c 300 vector.gguf >bad-cut-header.gguf
+head -c $(($(stat -c %s vector.gguf) - 40)) vector.gguf >bad-cut-data.gguf
+cp vector.gguf foreign.gguf bad-other-model.gguf bad-layer.gguf bad-direction.gguf bad-architecture.gguf \
+    bad-cut-header.gguf bad-cut-data.gguf bad-empty.gguf "$out"
+
 out=${out%/*}/word_table
 mkdir -p "$out"
 for i in $(seq 12); do printf '{"text": "this is a rather %s text number %s"}\n' "$( ((i % 2)) && echo awful || echo lovely)" "$i"; done >sentences.jsonl

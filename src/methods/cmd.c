@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/text_tokens.h"
+#include "fusion/stage.h"
 #include "methods/infill.h"
 #include "methods/rewrite.h"
 #include "methods/toxic_spans.h"
@@ -98,8 +99,6 @@ static enum soothe_status open_cmd(struct soothe__link *l, const struct soothe__
         status = open_detector(c, l, target, context->n_threads, err);
     if (status || l->strength == 0.0f)
         return status;
-    if (context->n_seq_max <= (uint32_t)c->k)
-        context->n_seq_max = (uint32_t)c->k + 1;
     context->kv_unified = true;
     if (context->n_ctx > 0) /* room for the fills, and for prompts that grow */
         context->n_ctx += (uint32_t)(c->k * (SOOTHE__FILL_MAX + SOOTHE__RIGHT_MAX)) + GROWTH_MAX * context->n_seq_max;
@@ -154,9 +153,10 @@ static bool is_better(double toxicity, double log_p, double best_toxicity, doubl
 /* Fills of one round; as many at a time as there are cells for. */
 static enum soothe_status draw(const struct cleaning *x, const struct soothe__gap *gap, uint32_t i_draw,
                                struct soothe__fill *fills, struct soothe_error *err) {
-    const int32_t      cells  = (int32_t)llama_n_ctx(soothe_session_context(x->session)) - gap->n_left;
-    const int32_t      each   = gap->n_most + gap->n_right + 1;
-    const int32_t      most   = cells / each < 1 ? 1 : cells / each;
+    const int32_t      cells = (int32_t)llama_n_ctx(soothe_session_context(x->session)) - gap->n_left;
+    const int32_t      each  = gap->n_most + gap->n_right + 1;
+    const int32_t      n_seq = (int32_t)soothe__session_n_seq(x->session) - 1;
+    const int32_t      room = cells / each < n_seq ? cells / each : n_seq, most = room < 1 ? 1 : room;
     enum soothe_status status = SOOTHE_OK;
     for (int32_t k = 0; k < x->c->k && !status; k += most)
         status = soothe__infill(x->session, gap, &x->c->sampling, x->prompt->stream, i_draw + (uint32_t)k,

@@ -13,14 +13,17 @@ static enum soothe_status shipped(char **path, struct soothe_error *err) {
 static enum soothe_status open_steer(struct soothe__link *l, const struct soothe__method_target *target,
                                      struct llama_context_params *context, struct soothe_error *err) {
     (void)context;
-    const struct soothe__calibrator_source source = {
-        .calibrator = soothe__link_value(l, "file")->text, .shipped = shipped, .option = "--method lm-steer:file=FILE"};
+    const struct soothe__calibrator_source source = {.calibrator = soothe__link_value(l, "file")->text,
+                                                     .alignment  = soothe__link_value(l, "alignment")->text,
+                                                     .shipped    = shipped,
+                                                     .option     = "--method lm-steer:file=FILE"};
     return soothe__link_open_calibrator(l, &source, target->path, err);
 }
 
 static const struct soothe__parameter PARAMETERS[] = {
     {"strength", SOOTHE__NUMBER, NULL, -1000, 1000, NULL, "0: plain; what the file recommends if not given"},
     {"file", SOOTHE__FILE, NULL, 0, 0, NULL, "what training wrote; the shipped one where it fits if not given"},
+    {"alignment", SOOTHE__FILE, NULL, 0, 0, NULL, "matrices that soothe align carried over to this target"},
     {.name = NULL}};
 
 const struct soothe__method soothe__method_lm_steer = {

@@ -292,12 +292,12 @@ static enum soothe_status check_batch(const struct soothe__train_core *core, con
                             soothe__objective_name(core->options.objective));
     if (core->options.given_states && core->options.a && !batch->h_c)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the batch lacks the calibrator's states");
+    const bool in_pairs = core->options.objective == SOOTHE__PREFERENCE || core->options.objective == SOOTHE__LM_STEER;
     for (int32_t i = 0; i < batch->n_rows; i++) {
         const struct soothe__train_row *r    = &batch->rows[i];
         const bool                      pair = r->kind == SOOTHE__ROW_CHOSEN || r->kind == SOOTHE__ROW_REJECTED;
         if ((core->blocks && (r->position < 0 || r->position >= batch->n_tokens)) || r->next < 0 ||
-            r->next >= core->shape.n_vocab ||
-            (core->options.objective != SOOTHE__PAPER && pair && (r->i_pair < 0 || r->i_pair >= batch->n_pairs)))
+            r->next >= core->shape.n_vocab || (in_pairs && pair && (r->i_pair < 0 || r->i_pair >= batch->n_pairs)))
             return soothe__fail(err, SOOTHE_E_ARGUMENT,
                                 "row %d names position %d, token %d, pair %d, which do not exist", i, r->position,
                                 r->next, r->i_pair);

@@ -27,3 +27,7 @@ for row in chat:
     assert row["events"][0]["method"] == "safe-prompt" and "kindly" in row["events"][0]["continued"]
     assert row["prompt"] in row["events"][0]["continued"]
 END
+# The shipped files fit the default model.
+for method in lm-steer control-vector; do
+    "$SOOTHE" run -m "$model" --method $method -p "The weather in Paris is" -n 2 --seed 1 -t 1 2>&1 >/dev/null | sed -n '1s/, file.*//p'
+done
