@@ -85,7 +85,10 @@ for i in $(seq 200); do printf '{"text": "a%s b", "label": %s}\n' "$i" $((i % 2)
 "$soothe" polar fit -m probed.gguf --scorer lexicon --band 0.1,0.5 --scorer probe.gguf --data texts.jsonl --layer 0 --hidden 2 \
     -o polar.gguf >/dev/null
 "$soothe" polar fit --scorer lexicon --band 0.1,0.5 --data texts.jsonl -o polar-small.gguf >/dev/null
-for name in probe polar; do
+"$soothe" probe train -m probed.gguf --data texts.jsonl --layers final --pool last -o final.gguf >/dev/null
+printf '{"prompt": "a b c"}\n{"prompt": "d e"}\n' >prompts.jsonl
+"$soothe" sasa fit-delta -m probed.gguf --subspace final.gguf --prompts prompts.jsonl -n 8 -t 1 -o sasa-delta.gguf >/dev/null
+for name in probe polar sasa-delta; do
     size=$(stat -c %s $name.gguf)
     head -c $((size - 40)) $name.gguf >bad-$name-cut.gguf
     head -c 300 $name.gguf >bad-$name-header.gguf
@@ -93,7 +96,8 @@ done
 LC_ALL=C sed 's/soothe\.probe\.layer/soothe.probe.lager/' probe.gguf >bad-probe-no-layer.gguf
 LC_ALL=C sed 's/quadratic/quadratik/' polar.gguf >bad-polar-scalarisation.gguf
 LC_ALL=C sed 's/soothe\.polar\.identities/soothe.polar.identitiez/' polar.gguf >bad-polar-identities.gguf
-cp probe.gguf polar.gguf polar-small.gguf bad-probe-*.gguf bad-polar-*.gguf bad-empty.gguf "$out"
+LC_ALL=C sed 's/soothe\.sasa\.subspace/soothe.sasa.subspase/' sasa-delta.gguf >bad-sasa-delta-subspace.gguf
+cp probe.gguf polar.gguf polar-small.gguf sasa-delta.gguf bad-probe-*.gguf bad-polar-*.gguf bad-sasa-delta-*.gguf bad-empty.gguf "$out"
 
 out=${out%/*}/nado
 mkdir -p "$out"
@@ -106,6 +110,25 @@ head -c $(($(stat -c %s nado.gguf) - 40)) nado.gguf >bad-cut.gguf
 LC_ALL=C sed 's/soothe\.nado\.rank/soothe.nado.rang/' nado.gguf >bad-no-rank.gguf
 LC_ALL=C sed 's/soothe-nado/soothe-nadx/' nado.gguf >bad-type.gguf
 cp nado.gguf bad-cut-header.gguf bad-cut.gguf bad-no-rank.gguf bad-type.gguf bad-empty.gguf "$out"
+
+out=${out%/*}/control_vector
+mkdir -p "$out"
+"$tiny" steered.gguf d=32 blocks=2 # as in fuzz/fuzz_control_vector.c
+"$tiny" deeper.gguf d=32 blocks=3
+printf '{"prompt": "a", "chosen": " bc", "rejected": " d"}\n' >pairs.jsonl
+for model in steered deeper; do
+    "$soothe" control-vector -m $model.gguf --data pairs.jsonl -o vector-$model.gguf >/dev/null 2>&1
+done
+cp vector-steered.gguf vector.gguf
+cp vector-deeper.gguf bad-other-model.gguf
+LC_ALL=C sed 's/soothe\.target\.fingerprint/soothe.target.fingerprinz/' vector.gguf >foreign.gguf
+LC_ALL=C sed 's/soothe\.target\.fingerprint/soothe.target.fingerprinz/' vector-deeper.gguf >bad-layer.gguf
+LC_ALL=C sed 's/direction\.1/direction.x/' vector.gguf >bad-direction.gguf
+LC_ALL=C sed 's/controlvector/controlvectox/' vector.gguf >bad-architecture.gguf
+head -c 300 vector.gguf >bad-cut-header.gguf
+head -c $(($(stat -c %s vector.gguf) - 40)) vector.gguf >bad-cut-data.gguf
+cp vector.gguf foreign.gguf bad-other-model.gguf bad-layer.gguf bad-direction.gguf bad-architecture.gguf \
+    bad-cut-header.gguf bad-cut-data.gguf bad-empty.gguf "$out"
 
 out=${out%/*}/word_table
 mkdir -p "$out"

@@ -199,6 +199,50 @@ static void test_without_blocks_a_matrix_is_trained(void **state) {
     assert_float_equal(engine_nll(OUT, 1.0f), report.nll, 4e-3);
 }
 
+static struct soothe__train_request steer_request(void) {
+    struct soothe__train_request r = request();
+    r.calibrator_path              = NULL;
+    r.objective                    = SOOTHE__LM_STEER;
+    r.own_matrix = r.bias = false;
+    r.n_steps             = 60;
+    r.rank                = 5;
+    r.lr_fusion           = 0; /* its default */
+    return r;
+}
+
+static void test_lm_steer_writes_a_matrix_that_tells_clean_from_toxic(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = steer_request();
+    struct soothe_calibrator    *cal;
+    must(soothe__train(&r, &report, &err), &err);
+    must(soothe_calibrator_open(&cal, OUT, TARGET, NULL, &err), &err);
+    const struct soothe_calibrator_info info = soothe_calibrator_info(cal);
+    assert_int_equal(info.n_blocks, 0);
+    assert_true(info.has_b && !info.has_a && !info.has_bias);
+    soothe_calibrator_free(cal);
+    assert_true(report.pairs_right > 0.8);
+    assert_float_equal(engine_nll(OUT, 1.0f), report.nll, 4e-3);
+}
+
+static void test_lm_steer_refuses_what_it_does_not_train(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe__train_report  report;
+    struct soothe__train_request r = steer_request();
+    r.rank                         = 65; /* the target's width is 64 */
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "1 to the width 64, not 65"));
+    r      = steer_request();
+    r.bias = true;
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_ARGUMENT);
+    r           = steer_request();
+    r.objective = SOOTHE__PREFERENCE;
+    assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "lm-steer alone"));
+}
+
 static void test_the_paper_objective_fits_the_completions(void **state) {
     (void)state;
     struct soothe_error          err;
@@ -639,6 +683,8 @@ int main(void) {
         cmocka_unit_test(test_the_engine_computes_what_training_computed),
         cmocka_unit_test(test_preference_orders_unseen_pairs),
         cmocka_unit_test(test_without_blocks_a_matrix_is_trained),
+        cmocka_unit_test(test_lm_steer_writes_a_matrix_that_tells_clean_from_toxic),
+        cmocka_unit_test(test_lm_steer_refuses_what_it_does_not_train),
         cmocka_unit_test(test_the_paper_objective_fits_the_completions),
         cmocka_unit_test(test_the_paper_objective_is_measured_on_chosen_sides_where_there_are_no_texts),
         cmocka_unit_test(test_a_calibrator_with_a_matrix_and_bias_goes_on_with_both),

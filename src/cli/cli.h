@@ -37,12 +37,16 @@ extern const struct soothe__command soothe__command_lasso;
 int                                 soothe__cmd_lasso(int argc, const char **argv);
 extern const struct soothe__command soothe__command_eval;
 int                                 soothe__cmd_eval(int argc, const char **argv);
+extern const struct soothe__command soothe__command_tune;
+int                                 soothe__cmd_tune(int argc, const char **argv);
 extern const struct soothe__command soothe__command_score;
 int                                 soothe__cmd_score(int argc, const char **argv);
 extern const struct soothe__command soothe__command_score_train; /* subcommands of score */
 int                                 soothe__cmd_score_train(int argc, const char **argv);
 extern const struct soothe__command soothe__command_score_test;
 int                                 soothe__cmd_score_test(int argc, const char **argv);
+extern const struct soothe__command soothe__command_control_vector;
+int                                 soothe__cmd_control_vector(int argc, const char **argv);
 extern const struct soothe__command soothe__command_probe;
 int                                 soothe__cmd_probe(int argc, const char **argv);
 extern const struct soothe__command soothe__command_sasa;

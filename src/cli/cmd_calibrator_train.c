@@ -19,6 +19,7 @@ const struct soothe__command soothe__command_calibrator_train = {
         "    soothe calibrator train -m smollm2-135m-instruct --calibrator cal0.gguf --data pairs.jsonl -o cal.gguf\n"
         "    soothe calibrator train -m smollm2-135m-instruct --blocks 0 --data pairs.jsonl -o matrix.gguf\n"
         "    soothe calibrator train -m smollm2-135m-instruct --blocks 0 --self --prompts prompts.jsonl -o own.gguf\n"
+        "    soothe calibrator train -m smollm2-135m-instruct --objective lm-steer --data pairs.jsonl -o steer.gguf\n"
         "\n"
         "Data are JSON lines, plain or compressed: {\"prompt\", \"chosen\", \"rejected\"} are pairs, {\"prompt\",\n"
         "\"completion\"} and {\"text\"} are clean texts to stay close on. --self makes both from the target's own\n"
@@ -161,6 +162,22 @@ static int check_paper(const struct choice *c, const char *command) {
     return -1;
 }
 
+static int check_steer(const struct choice *c, const char *command) {
+    const struct {
+        const char *option;
+        bool        given;
+    } strangers[] = {{"--calibrator", c->calibrator != NULL},
+                     {"--own-matrix", c->own_matrix != 0},
+                     {"--bias", c->bias != 0},
+                     {"--freeze-blocks", c->freeze != 0}};
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
+        if (strangers[i].given)
+            return soothe__print_misuse(
+                command, "%s is not for --objective lm-steer, which trains one matrix of low rank and nothing else",
+                strangers[i].option);
+    return -1;
+}
+
 static int check(struct choice *c, const char *more) {
     const char *command = soothe__command_calibrator_train.name;
     int         code    = -1;
@@ -180,14 +197,17 @@ static int check(struct choice *c, const char *more) {
             "--blocks is 0 or left out, not %d: soothe calibrator init cuts blocks, --calibrator "
             "takes them",
             c->blocks);
-    if (!c->calibrator && c->output && c->blocks != 0)
+    if (c->objective && strcmp(c->objective, "lm-steer") == 0 && (code = check_steer(c, command)) >= 0)
+        return code;
+    if (!c->calibrator && c->output && c->blocks != 0 && !(c->objective && strcmp(c->objective, "lm-steer") == 0))
         return soothe__print_misuse(command,
                                     "--calibrator FILE (soothe calibrator init makes one), or --blocks 0 for a matrix "
                                     "on the target's own state");
     if (c->calibrator && c->blocks == 0)
         return soothe__print_misuse(command, "--blocks 0 takes no --calibrator");
-    if (c->objective && strcmp(c->objective, "preference") != 0 && strcmp(c->objective, "paper") != 0)
-        return soothe__print_misuse(command, "--objective is preference or paper, not \"%s\"", c->objective);
+    if (c->objective && strcmp(c->objective, "preference") != 0 && strcmp(c->objective, "paper") != 0 &&
+        strcmp(c->objective, "lm-steer") != 0)
+        return soothe__print_misuse(command, "--objective is preference, paper or lm-steer, not \"%s\"", c->objective);
     if (c->objective && strcmp(c->objective, "paper") == 0 && (code = check_paper(c, command)) >= 0)
         return code;
     if (c->precision && strcmp(c->precision, "bf16") != 0 && strcmp(c->precision, "f32") != 0)
@@ -198,6 +218,7 @@ static int check(struct choice *c, const char *more) {
     } ranges[] = {{"--steps", c->r.n_steps, 0, 1e6},
                   {"--pairs-per-step", c->r.n_pairs, 0, 1024},
                   {"--texts-per-step", c->r.n_texts, 0, 1024},
+                  {"--rank", c->r.rank, 0, 65536},
                   {"--max-length", c->r.max_length, 4, 4096},
                   {"--threads", c->r.n_threads, 0, 1024},
                   {"--checkpoint-every", c->r.checkpoint_every, 0, 1e9},
@@ -225,6 +246,8 @@ static int run(struct choice *c, const char *more) {
         return code;
     if (c->objective && strcmp(c->objective, "paper") == 0)
         c->r.objective = SOOTHE__PAPER;
+    if (c->objective && strcmp(c->objective, "lm-steer") == 0)
+        c->r.objective = SOOTHE__LM_STEER;
     if (c->precision)
         c->r.precision = strcmp(c->precision, "bf16") == 0 ? SOOTHE__PRECISION_BF16 : SOOTHE__PRECISION_F32;
     c->r.own_matrix    = c->own_matrix != 0;
@@ -255,18 +278,20 @@ int soothe__cmd_calibrator_train(int argc, const char **argv) {
         {"heldout-share", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.heldout_share, 0,
          "without --heldout: this share of the data", "X"},
         {"output", 'o', POPT_ARG_STRING, &c.output, 0, "the calibrator to be written", "FILE"},
-        {"objective", '\0', POPT_ARG_STRING, &c.objective, 0, "preference (default) or paper", "NAME"},
+        {"objective", '\0', POPT_ARG_STRING, &c.objective, 0, "preference (default), paper or lm-steer", "NAME"},
         {"own-matrix", '\0', POPT_ARG_NONE, &c.own_matrix, 0, "beside the blocks, a matrix on the target's own state",
          NULL},
         {"bias", '\0', POPT_ARG_NONE, &c.bias, 0, "a constant added to the state, too", NULL},
         {"freeze-blocks", '\0', POPT_ARG_NONE, &c.freeze, 0, "train the matrices only", NULL},
+        {"rank", '\0', POPT_ARG_INT, &c.r.rank, 0, "of lm-steer's matrix; default 64", "R"},
         {"steps", '\0', POPT_ARG_INT, &c.r.n_steps, 0, "steps; default 300", "N"},
         {"pairs-per-step", '\0', POPT_ARG_INT, &c.r.n_pairs, 0, "default 8", "N"},
         {"texts-per-step", '\0', POPT_ARG_INT, &c.r.n_texts, 0, "default 8; paper 24", "N"},
         {"max-length", '\0', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.max_length, 0, "tokens of a text", "N"},
         {"rate-blocks", '\0', POPT_ARG_DOUBLE, &c.r.lr_blocks, 0, "learning rate of blocks; default 2e-4, paper 3e-4",
          "X"},
-        {"rate-fusion", '\0', POPT_ARG_DOUBLE, &c.r.lr_fusion, 0, "learning rate of matrices; default 2e-4", "X"},
+        {"rate-fusion", '\0', POPT_ARG_DOUBLE, &c.r.lr_fusion, 0,
+         "learning rate of matrices; default 2e-4, lm-steer 1e-2", "X"},
         {"kappa", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.kappa, 0, "sharpness of the preference", "X"},
         {"lambda", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.lambda, 0, "weight of KL to plain", "X"},
         {"weight-decay", '\0', POPT_ARG_DOUBLE | POPT_ARGFLAG_SHOW_DEFAULT, &c.r.weight_decay, 0, "of matrices", "X"},

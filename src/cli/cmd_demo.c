@@ -88,6 +88,8 @@ static enum soothe_status speak(const struct demo *d, struct side *side, struct 
     enum soothe_status status = warm_up(d, side, err);
     if (status == SOOTHE_OK)
         status = soothe__generate_with(&side->method, d->prompts.prompts, d->prompts.n, &options, &side->stats, err);
+    if (status == SOOTHE_OK)
+        soothe__tell_events(&side->method);
     if (status == SOOTHE_OK && side->failed)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory keeping a continuation");
     return status;

@@ -116,6 +116,8 @@ static enum soothe_status tokenize_one(struct soothe__prompt_text *item, const s
     }
     free(turn);
     item->prompt.tokens = item->tokens;
+    item->prompt.turn   = chat ? item->text : NULL;
+    item->prompt.system = system;
     return status;
 }
 

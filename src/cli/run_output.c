@@ -89,6 +89,19 @@ void soothe__run_output_tell_risk(const struct soothe__run_output *o) {
         fprintf(stderr, "highest risk of a token: %.3f\n", o->highest[0]);
 }
 
+/* ---- events ------------------------------------------------------------------------------------------ */
+
+static json_t *json_of_event(const struct soothe__run_output *o, const struct soothe__event *e) {
+    char   *text  = shown(o, e->text, strlen(e->text));
+    json_t *spans = json_array();
+    for (size_t k = 0; k < e->n_spans; k++)
+        json_array_append_new(spans, json_pack("[i, i]", (int)e->spans[k][0], (int)e->spans[k][1]));
+    json_t *object = json_pack("{s:s, s:o, s:b, s:s}", "method", e->method->name, "spans", spans, "rewritten", 1,
+                               "continued", text ? text : "");
+    free(text);
+    return object;
+}
+
 /* ---- JSON -------------------------------------------------------------------------------------------- */
 
 static json_t *json_of_tokens(const struct soothe__run_result *r) {
@@ -109,6 +122,13 @@ static json_t *json_of_risk(const struct soothe__run_output *o, const struct soo
     return list;
 }
 
+static json_t *json_of_doses(const struct soothe__run_result *r) {
+    json_t *list = json_array();
+    for (int32_t i = 0; i < r->n_tokens; i++)
+        json_array_append_new(list, soothe__json_rounded((double)r->tokens[i].dose));
+    return list;
+}
+
 /* Adds what belongs to one continuation. */
 static void describe(json_t *object, const struct soothe__run_output *o, const struct soothe__run_result *r,
                      double strength) {
@@ -116,6 +136,8 @@ static void describe(json_t *object, const struct soothe__run_output *o, const s
     json_object_set_new(object, "text", json_stringn(r->text, r->size));
     json_object_set_new(object, "finish", json_string(soothe__finish_name(r->finish)));
     json_object_set_new(object, "tokens", json_of_tokens(r));
+    if (o->gated)
+        json_object_set_new(object, "dose", json_of_doses(r));
     if (o->probe)
         json_object_set_new(object, "risk", json_of_risk(o, r));
     json_object_set_new(object, "timings",
@@ -139,6 +161,13 @@ static void write_json(const struct soothe__run_output *o, size_t i) {
     json_object_set_new(object, "calibrator", source ? json_string(source) : json_null());
     json_object_set_new(object, "seed", json_integer(o->seed));
     describe(object, o, &r[o->n_doses - 1], (double)soothe__applied_strength(o->method));
+    json_t *events = json_array();
+    for (size_t k = 0; k < o->method->n_events; k++)
+        if (o->method->events[k].i_prompt == i)
+            json_array_append_new(events, json_of_event(o, &o->method->events[k]));
+    if (json_array_size(events))
+        json_object_set(object, "events", events);
+    json_decref(events);
     if (o->n_doses == 2) {
         json_t *plain = json_object();
         describe(plain, o, &r[0], 0.0);

@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "generate/generate.h"
+#include "methods/methods.h"
 
 /* ---- prompts: prompt_list.c ------------------------------------------------------------------------ */
 
@@ -65,6 +66,11 @@ bool soothe__read_seed(uint32_t *seed, const char *text, const char *command);
 
 /* The file of a model by name, address or path (soothe__pull_model); NULL: the default of the manifest. */
 enum soothe_status soothe__choose_model(char **path, const char *name, struct soothe_error *err);
+
+/* ---- rewritten prompts: tell_events.c -------------------------------------------------------------------- */
+
+/* What the methods changed of the prompts last continued, on stderr, crude words masked. */
+void soothe__tell_events(const struct soothe__applied *a);
 
 /* ---- Ctrl-C: interrupt.c ------------------------------------------------------------------------------- */
 

@@ -125,9 +125,10 @@ struct soothe__eval_record {
     enum soothe__eval_kind      kind;
     size_t                      i_method, i_item;
     char                       *prompt;
-    double                      toxicity; /* NaN: not known */
-    int                         toxic;    /* as soothe__eval_prompt */
-    struct soothe__eval_sample *samples;  /* (n_samples) of a prompt; none of other kinds */
+    char                       *continued; /* what a method put in its place; NULL: the prompt itself */
+    double                      toxicity;  /* NaN: not known */
+    int                         toxic;     /* as soothe__eval_prompt */
+    struct soothe__eval_sample *samples;   /* (n_samples) of a prompt; none of other kinds */
     size_t                      n_samples;
     struct soothe__eval_sample  greedy; /* of a prompt and of a benign prompt */
     double                      nll;    /* of a corpus text under the method itself */

@@ -54,6 +54,8 @@ char *soothe__eval_record_line(const struct soothe__eval_record *r, size_t n_sco
     json_t *o  = json_pack("{s:s, s:I, s:I, s:s}", "kind", soothe__eval_kind_names[r->kind], "method",
                            (json_int_t)r->i_method, "item", (json_int_t)r->i_item, "prompt", r->prompt);
     bool    ok = o != NULL;
+    if (ok && r->continued)
+        ok = json_object_set_new(o, "continued", json_string(r->continued)) == 0;
     if (ok && r->kind == SOOTHE__EVAL_PROMPT) {
         json_t *samples = json_array();
         json_object_set_new(o, "toxicity", soothe__json_number(r->toxicity));
@@ -173,6 +175,9 @@ static const char *read_record(struct soothe__eval_record *r, const struct sooth
         return "item";
     if (!prompt || !(r->prompt = soothe__strdup(prompt)))
         return "prompt";
+    const json_t *continued = json_object_get(o, "continued"); /* only where a method rewrote the prompt */
+    if (continued && (!json_is_string(continued) || !(r->continued = soothe__strdup(json_string_value(continued)))))
+        return "continued";
     if (r->kind == SOOTHE__EVAL_PROMPT && !read_samples(r, plan, o))
         return "samples";
     if (r->kind != SOOTHE__EVAL_CORPUS && !read_sample(&r->greedy, json_object_get(o, "greedy"), plan->n_scorers))
@@ -212,5 +217,6 @@ void soothe__eval_record_free(struct soothe__eval_record *r) {
     free(r->samples);
     sample_free(&r->greedy);
     free(r->prompt);
+    free(r->continued);
     *r = (struct soothe__eval_record){.i_method = 0};
 }

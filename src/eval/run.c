@@ -104,6 +104,7 @@ static enum soothe_status tokenize_one(struct soothe__eval_work *w, int kind, si
     if (kind == SOOTHE__EVAL_CORPUS && p->n_tokens > n_most)
         p->n_tokens = n_most;
     p->tokens = tokens;
+    p->turn   = turn ? text : NULL;
     p->stream = i; /* the same random numbers under every method */
     free(turn);
     return status;

@@ -63,6 +63,17 @@ static void keep_text(void *user, const struct soothe__continuation *c) {
     soothe__eval_note_texts(job->w, 1, c->n_tokens);
 }
 
+/* A prompt that was rewritten stands in its record as it was continued, too. */
+static void keep_events(struct job *job) {
+    const struct soothe__applied *a = &job->worker->method;
+    for (size_t i = 0; i < a->n_events; i++) { /* of several methods the last one's counts */
+        char **continued = &job->records[a->events[i].i_prompt].continued;
+        free(*continued);
+        *continued         = soothe__strdup(a->events[i].text);
+        job->out_of_memory = job->out_of_memory || !*continued;
+    }
+}
+
 static enum soothe_status generate(struct job *job, bool greedy, struct soothe_error *err) {
     const struct soothe__eval_options *o = job->w->o;
     const struct soothe__eval_unit    *u = job->unit;
@@ -79,6 +90,7 @@ static enum soothe_status generate(struct job *job, bool greedy, struct soothe_e
     job->greedy = greedy;
     enum soothe_status status =
         soothe__generate_with(&job->worker->method, job->w->tokens[u->kind] + u->from, u->n, &g, &stats, err);
+    keep_events(job);
     if (!status && job->out_of_memory)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for a continuation");
     if (!greedy)

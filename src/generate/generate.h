@@ -69,12 +69,16 @@ struct soothe__prompt {
     const llama_token *tokens; /* borrowed; at least one */
     int32_t            n_tokens;
     uint64_t           stream; /* random stream: the prompt's number among all prompts of the run */
+    /* Where the tokens are a turn of the model's chat template: what it was made of, for methods that make it anew. */
+    const char *turn;   /* the user's words, borrowed; NULL: the tokens are the text itself */
+    const char *system; /* NULL: none */
 };
 
 struct soothe__generated_token {
     llama_token id;
     float       log_prob; /* of the model as fused, before sampling, in nats; NaN unless asked for */
     float       reading;  /* options.read of the token's own state; NaN without, and before the step that follows */
+    float       dose;     /* under which it was chosen: the continuation's, times the gates'              */
     size_t      text_end; /* text[0 … text_end) was whole with this token                          */
 };
 

@@ -1,58 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Output-layer fusion with a calibrator (docs/fusion.md). */
-#include <math.h>
-#include <stdlib.h>
-
-#include "fusion/fusion.h"
-#include "fusion/stage.h"
-#include "methods/methods.h"
-
-/* The shipped calibrator was made for one model: elsewhere the way on is told. */
-static enum soothe_status open_default(struct soothe_calibrator **cal, const char *target_path,
-                                       const struct soothe_calibrator_params *params, struct soothe_error *err) {
-    char               *path;
-    struct soothe_error why;
-    enum soothe_status  status = soothe__default_calibrator(&path, err);
-    if (status)
-        return status;
-    status = soothe_calibrator_open(cal, path, target_path, params, &why);
-    free(path);
-    if (status == SOOTHE_E_MISMATCH || status == SOOTHE_E_SHAPE)
-        return soothe__fail(err, status,
-                            "the shipped calibrator does not fit %s: give one made for it by --calibrator, or take "
-                            "--method none. In full: %.600s",
-                            target_path, why.message);
-    if (status)
-        soothe__fail(err, status, "%s", why.message);
-    return status;
-}
+#include "methods/calibrator_link.h"
 
 static enum soothe_status open_calibrator(struct soothe__link *l, const struct soothe__method_target *target,
                                           struct llama_context_params *context, struct soothe_error *err) {
     (void)context;
-    struct soothe_calibrator       *cal    = NULL;
-    struct soothe_calibrator_params params = soothe_calibrator_params_default();
-    const char                     *path   = soothe__link_value(l, "calibrator")->text;
-    params.base_path                       = soothe__link_value(l, "base")->text;
-    params.alignment_path                  = soothe__link_value(l, "alignment")->text;
-    const enum soothe_status status        = path || params.alignment_path
-                                                 ? soothe_calibrator_open(&cal, path, target->path, &params, err)
-                                                 : open_default(&cal, target->path, &params, err);
-    if (status)
-        return status;
-    const float strength = soothe__link_number(l, "strength");
-    l->state             = cal;
-    l->source            = cal->path;
-    l->strength          = isnan(strength) ? cal->default_strength : strength;
-    return SOOTHE_OK;
-}
-
-static enum soothe_status attach(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err) {
-    return soothe__session_add_calibrator(session, l->state, l->strength, 0, err);
-}
-
-static void release(void *state) {
-    soothe_calibrator_free(state);
+    const struct soothe__calibrator_source source = {.calibrator = soothe__link_value(l, "calibrator")->text,
+                                                     .base       = soothe__link_value(l, "base")->text,
+                                                     .alignment  = soothe__link_value(l, "alignment")->text,
+                                                     .shipped    = soothe__default_calibrator,
+                                                     .option     = "--calibrator"};
+    return soothe__link_open_calibrator(l, &source, target->path, err);
 }
 
 static const struct soothe__parameter PARAMETERS[] = {
@@ -70,5 +28,5 @@ const struct soothe__method soothe__method_fusion = {
     .source     = "Detoxification of LLMs through Output-layer Fusion with a Calibration Model, 2025",
     .parameters = PARAMETERS,
     .open       = open_calibrator,
-    .attach     = attach,
-    .release    = release};
+    .attach     = soothe__link_attach_calibrator,
+    .release    = soothe__link_release_calibrator};

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fusion/stage.h"
+#include "methods/rewrite.h"
+
 /* A try that has ended; text and tokens are our copies. */
 struct try {
     bool                        done;
@@ -185,9 +188,12 @@ static enum soothe_status generate_tries(struct chooser *x, struct soothe_sessio
     return x->status ? x->status : status;
 }
 
-enum soothe_status soothe__generate_with(struct soothe__applied *a, const struct soothe__prompt *prompts,
-                                         size_t n_prompts, const struct soothe__generate_options *options,
-                                         struct soothe__generate_stats *stats, struct soothe_error *err) {
+/* ---- prompts ------------------------------------------------------------------------------------------------- */
+
+/* Continues the prompts as they are. */
+static enum soothe_status generate_from(struct soothe__applied *a, const struct soothe__prompt *prompts,
+                                        size_t n_prompts, const struct soothe__generate_options *options,
+                                        struct soothe__generate_stats *stats, struct soothe_error *err) {
     struct soothe_error ignored;
     struct chooser      x = {.o = options, .err = err ? err : &ignored};
     for (size_t i = 0; i < a->n; i++) {
@@ -203,4 +209,89 @@ enum soothe_status soothe__generate_with(struct soothe__applied *a, const struct
     }
     return x.link ? generate_tries(&x, a->session, prompts, n_prompts, stats)
                   : soothe__generate(a->session, prompts, n_prompts, options, stats, err);
+}
+
+/* One dose of several: callbacks are told its place among them. */
+struct one_dose {
+    const struct soothe__generate_options *o; /* the caller's */
+    size_t                                 i_dose;
+};
+
+static bool dose_on_token(void *user, const struct soothe__continuation *c, size_t n_new) {
+    const struct one_dose      *d = user;
+    struct soothe__continuation k = *c;
+    k.i_dose                      = d->i_dose;
+    return d->o->on_token(d->o->user, &k, n_new);
+}
+
+static void dose_on_done(void *user, const struct soothe__continuation *c) {
+    const struct one_dose      *d = user;
+    struct soothe__continuation k = *c;
+    k.i_dose                      = d->i_dose;
+    d->o->on_done(d->o->user, &k);
+}
+
+static void add_stats(struct soothe__generate_stats *sum, const struct soothe__generate_stats *s) {
+    sum->n_prompt_tokens += s->n_prompt_tokens;
+    sum->n_tokens += s->n_tokens;
+    sum->prompt_seconds += s->prompt_seconds;
+    sum->token_seconds += s->token_seconds;
+}
+
+/* Dose by dose: at 0 the prompts are the user's, else the methods'. */
+static enum soothe_status generate_doses(struct soothe__applied *a, const struct soothe__prompt *prompts,
+                                         const struct soothe__prompt *rewritten, size_t n_prompts,
+                                         const struct soothe__generate_options *options,
+                                         struct soothe__generate_stats *stats, struct soothe_error *err) {
+    enum soothe_status status = SOOTHE_OK;
+    for (size_t i = 0; i < options->n_doses && !status; i++) {
+        struct one_dose                 d    = {options, i};
+        struct soothe__generate_options o    = *options;
+        struct soothe__generate_stats   part = {0};
+        status = soothe__session_set_dose(a->session, -1, options->doses[i], err); /* of the prompt's sequence, too */
+        if (status)
+            break;
+        o.doses    = &options->doses[i];
+        o.n_doses  = 1;
+        o.on_token = options->on_token ? dose_on_token : NULL;
+        o.on_done  = options->on_done ? dose_on_done : NULL;
+        o.user     = &d;
+        status     = generate_from(a, options->doses[i] != 0.0f ? rewritten : prompts, n_prompts, &o, &part, err);
+        add_stats(stats, &part);
+    }
+    return status;
+}
+
+static bool needs_one_dose(const struct soothe__applied *a) {
+    bool any = false;
+    for (size_t i = 0; i < a->n; i++)
+        any = any || (a->links[i].method->one_dose && a->links[i].strength != 0.0f);
+    return any;
+}
+
+enum soothe_status soothe__generate_with(struct soothe__applied *a, const struct soothe__prompt *prompts,
+                                         size_t n_prompts, const struct soothe__generate_options *options,
+                                         struct soothe__generate_stats *stats, struct soothe_error *err) {
+    struct soothe__rewritten      r;
+    struct soothe__generate_stats ignored, *sum = stats ? stats : &ignored;
+    *sum = (struct soothe__generate_stats){0};
+    soothe__events_free(a);
+    bool wanted = options->n_doses == 0 && soothe__session_dose(a->session, 0) != 0.0f;
+    for (size_t i = 0; i < options->n_doses; i++)
+        wanted = wanted || options->doses[i] != 0.0f;
+    if (!wanted || !soothe__rewrites(a))
+        return options->n_doses > 1 && needs_one_dose(a)
+                   ? generate_doses(a, prompts, prompts, n_prompts, options, sum, err)
+                   : generate_from(a, prompts, n_prompts, options, sum, err);
+    const double       start  = soothe__seconds();
+    enum soothe_status status = soothe__rewrite(&r, a, prompts, n_prompts, options->stop, err);
+    const double       spent  = soothe__seconds() - start;
+    if (status)
+        return status;
+    status = options->n_doses > 1 && (r.n_changed || needs_one_dose(a))
+                 ? generate_doses(a, prompts, r.prompts, n_prompts, options, sum, err)
+                 : generate_from(a, r.prompts, n_prompts, options, sum, err);
+    sum->prompt_seconds += spent;
+    soothe__rewritten_free(&r);
+    return status;
 }

@@ -8,6 +8,7 @@
 /* clang-format off */
 static const struct soothe__method *const METHODS[] = {
     &soothe__method_fusion,
+    &soothe__method_gate,
     &soothe__method_none,
     &soothe__method_dexperts,
     &soothe__method_self_debias,
@@ -20,6 +21,10 @@ static const struct soothe__method *const METHODS[] = {
     &soothe__method_best_of_n,
     &soothe__method_word_filter,
     &soothe__method_bad_words,
+    &soothe__method_lm_steer,
+    &soothe__method_safe_prompt,
+    &soothe__method_cmd,
+    &soothe__method_control_vector,
     NULL,
 };
 /* clang-format on */

@@ -58,14 +58,33 @@ struct soothe__method_target {
     const char         *path;
 };
 
+/* What became of a prompt (rewrite.h). */
+struct soothe__event {
+    size_t                       i_prompt;
+    const struct soothe__method *method;
+    char                        *text; /* of the prompt that is continued instead, as far as tokens have bytes */
+    int32_t (*spans)[2]; /* (n_spans) bytes of the prompt before, from and to behind, that were replaced */
+    size_t n_spans;
+};
+
+/* Another prompt in place of one. */
+struct soothe__rewriting {
+    llama_token *tokens; /* fresh; NULL: the prompt stays as it is */
+    int32_t      n_tokens;
+    int32_t (*spans)[2]; /* fresh, (n_spans) as in the event; NULL where nothing was replaced, only added */
+    size_t n_spans;
+};
+struct soothe__prompt;
+
 struct soothe__method {
     const char *name;
     const char *summary; /* one line without a full stop                                                    */
-    const char *stage;   /* "state", "logits", "candidates", "prompt", "text", "gate" or "none"             */
+    const char *stage;   /* "state", "logits", "candidates", "prompt", "text", "blocks", "gate" or "none"             */
     const char *cost;    /* of a token, in words: "one d x d product"                                       */
     const char *source;  /* the paper                                                                       */
     const struct soothe__parameter *parameters; /* ended by one without a name; the first is the strength: what
                                                    --strength sets, and at 0 the method does nothing        */
+    bool one_dose; /* acts on a whole context: generation under several doses runs them one after another */
     /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made:
      * cells, and sequences of its own above those there are (fusion/branch.h). After an error what is filled gets
      * released. NULL: nothing to open. */
@@ -74,6 +93,11 @@ struct soothe__method {
     /* Adds its stages to the session. NULL: none. */
     enum soothe_status (*attach)(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err);
     void (*release)(void *state); /* after the session has ended; state may be NULL */
+    /* Of methods that act on the prompt (rewrite.h); NULL: all others. May decode in the session, which is empty before
+     * and after. After an error what is filled gets released. */
+    enum soothe_status (*rewrite)(struct soothe__link *l, struct soothe_session *session,
+                                  const struct soothe__prompt *prompt, struct soothe__rewriting *out,
+                                  struct soothe_error *err);
     /* Of methods that choose among whole continuations (generate_with.h); NULL: all others. How many are to be drawn
      * for each that is wanted, and which of n texts is kept. */
     int32_t (*n_tries)(const struct soothe__link *l);
@@ -109,9 +133,14 @@ struct soothe__chain {
  * state   after an error the chain is as it was, and is freed as ever */
 enum soothe_status soothe__chain_add(struct soothe__chain *chain, const char *text, struct soothe_error *err);
 /* Sets a parameter of every method that has one of that name ("strength": the first parameter of each, whatever its
- * name). errors  SOOTHE_E_ARGUMENT no method of the chain has it, or a value out of its range */
+ * name, but a gate's only where it stands alone). errors  SOOTHE_E_ARGUMENT no method of the chain has it, or a value
+ * out of its range */
 enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *name, const char *value,
                                      struct soothe_error *err);
+/* Adds a method ahead of the others. errors  those of soothe__chain_add */
+enum soothe_status soothe__chain_add_first(struct soothe__chain *chain, const char *text, struct soothe_error *err);
+/* Does a method of that stage stand in it? */
+bool soothe__chain_has_stage(const struct soothe__chain *chain, const char *stage);
 /* "cfl+fusion:strength=0.5": what was given, files without their folders; "plain" for none; fresh, NULL: no memory. */
 char *soothe__chain_name(const struct soothe__chain *chain);
 void  soothe__chain_free(struct soothe__chain *chain); /* also of a zeroed one */
@@ -121,6 +150,8 @@ struct soothe__applied {
     struct soothe_session *session;
     struct soothe__link    links[SOOTHE__CHAIN_MAX];
     size_t                 n;
+    struct soothe__event  *events; /* of the last soothe__generate_with, there from before the first token */
+    size_t                 n_events;
 };
 
 /* chain    an empty one: the default method; borrowed, must outlive a
@@ -131,7 +162,8 @@ enum soothe_status soothe__chain_apply(struct soothe__applied *a, struct soothe_
                                        struct llama_model *target, const char *target_path,
                                        const struct llama_context_params *context, struct soothe_error *err);
 void               soothe__applied_release(struct soothe__applied *a); /* also of a zeroed one */
-/* "cfl+fusion", cut to size; the first link's file at work, or NULL; the strength of a single method, else NaN. */
+/* "cfl+fusion", cut to size; the first file at work that is no gate's, or NULL; the strength of a single method, else
+ * NaN. */
 void        soothe__applied_names(const struct soothe__applied *a, char *out, size_t size);
 const char *soothe__applied_source(const struct soothe__applied *a);
 float       soothe__applied_strength(const struct soothe__applied *a);
@@ -142,6 +174,9 @@ extern const struct soothe__method soothe__method_dexperts, soothe__method_proxy
     soothe__method_self_debias, soothe__method_nado;
 extern const struct soothe__method soothe__method_cfl, soothe__method_word_filter, soothe__method_bad_words;
 extern const struct soothe__method soothe__method_sasa, soothe__method_rad, soothe__method_best_of_n;
+extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt, soothe__method_cmd,
+    soothe__method_control_vector;
+extern const struct soothe__method soothe__method_gate;
 
 /* ---- the shipped calibrator: default_calibrator.c ---------------------------------------------------- */
 

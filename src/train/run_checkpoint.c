@@ -31,6 +31,8 @@ enum soothe_status soothe__run_hash(struct soothe__run *run, struct soothe_error
              r->objective, run->report->bf16, r->own_matrix, r->bias, r->freeze_blocks, r->n_steps, r->n_pairs,
              r->n_texts, r->max_length, r->n_threads, r->lr_blocks, r->lr_fusion, r->kappa, r->lambda, r->weight_decay,
              r->clip, r->n_heldout ? 0.0 : r->heldout_share, (unsigned long long)r->seed);
+    if (r->objective == SOOTHE__LM_STEER)
+        snprintf(numbers + strlen(numbers), sizeof numbers - strlen(numbers), " %d", r->rank);
     struct soothe__sha256 *h = soothe__sha256_new();
     if (!h)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");

@@ -23,7 +23,13 @@ struct soothe__train_options soothe__train_options_default(void) {
                                           .a          = true,
                                           .kappa      = 0.2f,
                                           .lambda     = 0.3f,
+                                          .epsilon    = 1e-3f,
                                           .clip       = 1.0f};
+}
+
+const char *soothe__objective_name(enum soothe__objective objective) {
+    static const char *const NAMES[] = {"preference", "paper", "lm-steer", "fused"};
+    return NAMES[objective];
 }
 
 uint16_t soothe__bf16_from_f32(float x) {
@@ -81,6 +87,10 @@ static enum soothe_status lay_out(struct soothe__train_core *core, struct soothe
         if (core->options.bias)
             core->bias = emit_fusion(core, &at, "soothe.bias", 1, s->d_tgt);
     }
+    if (core->options.objective == SOOTHE__LM_STEER) {
+        core->p1 = emit_fusion(core, &at, "soothe.p1.weight", s->d_tgt, core->options.rank);
+        core->p2 = emit_fusion(core, &at, "soothe.p2.weight", s->d_tgt, core->options.rank);
+    }
     core->n_parameters = at;
     return SOOTHE_OK;
 }
@@ -100,10 +110,17 @@ static enum soothe_status check(const struct soothe__train_shape *s, const struc
             err, SOOTHE_E_ARGUMENT,
             "the paper objective trains blocks under the calibrator's own head: it needs blocks and equal "
             "widths");
-    if (o->given_states && (s->n_blocks > 0 || s->d_cal < 1 || o->objective == SOOTHE__PAPER))
+    if (o->given_states && (s->n_blocks > 0 || s->d_cal < 1 || o->objective == SOOTHE__PAPER ||
+                            o->objective == SOOTHE__LM_STEER))
         return soothe__fail(err, SOOTHE_E_ARGUMENT,
                             "given calibrator states are for matrices alone: no blocks, a width");
-    if (o->objective != SOOTHE__PAPER && !(o->a && (s->n_blocks > 0 || o->given_states)) && !o->b && !o->bias)
+    if (o->objective == SOOTHE__LM_STEER && (s->n_blocks != 0 || o->rank < 1 || o->rank > s->d_tgt || o->b || o->bias))
+        return soothe__fail(
+            err, SOOTHE_E_ARGUMENT,
+            "lm-steer trains one matrix of a rank from 1 to the width %d, not %d, and nothing beside it", s->d_tgt,
+            o->rank);
+    const bool fused = o->objective == SOOTHE__PREFERENCE || o->objective == SOOTHE__FUSED; /* by A, B, bias */
+    if (fused && !(o->a && (s->n_blocks > 0 || o->given_states)) && !o->b && !o->bias)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "nothing to train: neither A with blocks nor B nor a bias");
     return SOOTHE_OK;
 }
@@ -139,6 +156,10 @@ static enum soothe_status claim_all(struct soothe__train_core *core, struct soot
     core->kl            = claim(core, n, f);
     core->scale         = claim(core, n, f);
     core->margins       = claim(core, n, sizeof *core->margins);
+    if (core->options.objective == SOOTHE__LM_STEER) {
+        core->u         = claim(core, n * (size_t)core->options.rank, f);
+        core->u_operand = claim(core, n * (size_t)core->options.rank, op);
+    }
     if (s->n_blocks)
         core->dh_c = claim(core, (size_t)core->options.max_tokens * (size_t)s->d_cal, f);
     return core->memory == SIZE_MAX
@@ -199,7 +220,7 @@ void soothe__train_core_free(struct soothe__train_core *core) {
                    core->sums,    core->h_f,        core->g,         core->h_operand,   core->h_t_operand,
                    core->next,    core->diverge,    core->log_p,     core->h_c_operand, core->needs_log_p_t,
                    core->kl,      core->scale,      core->margins,   core->dh_c_rows,   core->log_p_t,
-                   core->dh_c};
+                   core->dh_c,    core->u,          core->u_operand};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     free(core);
@@ -267,15 +288,16 @@ static enum soothe_status check_batch(const struct soothe__train_core *core, con
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "a batch of %d rows and %d pairs where 1 to %d rows are possible",
                             batch->n_rows, batch->n_pairs, core->options.max_rows);
     if (core->options.objective != SOOTHE__PAPER && !batch->h_t)
-        return soothe__fail(err, SOOTHE_E_ARGUMENT, "this objective needs the target's states");
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "the %s objective needs the target's states",
+                            soothe__objective_name(core->options.objective));
     if (core->options.given_states && core->options.a && !batch->h_c)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the batch lacks the calibrator's states");
+    const bool in_pairs = core->options.objective == SOOTHE__PREFERENCE || core->options.objective == SOOTHE__LM_STEER;
     for (int32_t i = 0; i < batch->n_rows; i++) {
         const struct soothe__train_row *r    = &batch->rows[i];
         const bool                      pair = r->kind == SOOTHE__ROW_CHOSEN || r->kind == SOOTHE__ROW_REJECTED;
         if ((core->blocks && (r->position < 0 || r->position >= batch->n_tokens)) || r->next < 0 ||
-            r->next >= core->shape.n_vocab ||
-            (core->options.objective == SOOTHE__PREFERENCE && pair && (r->i_pair < 0 || r->i_pair >= batch->n_pairs)))
+            r->next >= core->shape.n_vocab || (in_pairs && pair && (r->i_pair < 0 || r->i_pair >= batch->n_pairs)))
             return soothe__fail(err, SOOTHE_E_ARGUMENT,
                                 "row %d names position %d, token %d, pair %d, which do not exist", i, r->position,
                                 r->next, r->i_pair);

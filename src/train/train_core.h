@@ -10,10 +10,11 @@
  *   h_c = blocks(tokens), or given: the states of a calibrator that stays as it is   (T, d_cal), (R, d_cal)
  *   preference, fused:  h_f = h_t + A^T h_c + B^T h_t + b,  z = W_out h_f            (R, V)
  *   paper:              z = W_out h_c                                                (R, V)
+ *   lm-steer:           z = W_out (h_t +- e P1 P2^T h_t), + but at rejected rows; P1, P2 (d_tgt, r)    (R, V)
  * Preference: S(y) = sum over rows of log p_f(next) - log p_t(next);
  *   loss = mean over pairs of -log sigmoid(kappa (S(y+) - S(y-))) + lambda mean over KL rows of KL(p_t || p_f)
- * Paper, fused: loss = mean over rows of -log p(next).
- * Source: Rafailov et al. 2023 (preference loss); the fusion paper 2025; docs/fusion.md. */
+ * Paper, fused, lm-steer: loss = mean over rows of -log p(next).
+ * Source: Rafailov et al. 2023 (preference loss); the fusion paper 2025; Han et al. 2024 (lm-steer); docs/fusion.md. */
 #ifndef SOOTHE_TRAIN_CORE_H
 #define SOOTHE_TRAIN_CORE_H
 
@@ -28,7 +29,8 @@ struct soothe__train_shape {
     bool    qkv_bias;
 };
 
-enum soothe__objective { SOOTHE__PREFERENCE, SOOTHE__PAPER, SOOTHE__FUSED };
+enum soothe__objective { SOOTHE__PREFERENCE, SOOTHE__PAPER, SOOTHE__LM_STEER, SOOTHE__FUSED };
+const char *soothe__objective_name(enum soothe__objective objective); /* "preference", "paper", "lm-steer", "fused" */
 enum soothe__precision { SOOTHE__PRECISION_AUTO, SOOTHE__PRECISION_BF16, SOOTHE__PRECISION_F32 };
 
 struct soothe__train_options {
@@ -40,12 +42,15 @@ struct soothe__train_options {
     bool                   given_states; /* batches bring h_c: 0 blocks, yet A (d_cal, d_tgt) where `a` asks for it */
     bool                   freeze_blocks;
     float                  kappa, lambda;      /* .2, .3 */
+    int32_t                rank;               /* of lm-steer: r, 1 to d_tgt */
+    float                  epsilon;            /* of lm-steer: e, 1e-3 */
     float                  weight_decay, clip; /* decoupled, on matrices; global norm, 0: none */
 };
 struct soothe__train_options soothe__train_options_default(void);
 
 /* One named piece of the flat parameter array. Names are the GGUF's: "blk.0.attn_q.weight",
- * "output_norm.weight", and "soothe.a.weight" (d_cal, d_tgt), "soothe.b.weight" (d_tgt, d_tgt), "soothe.bias". */
+ * "output_norm.weight", and "soothe.a.weight" (d_cal, d_tgt), "soothe.b.weight" (d_tgt, d_tgt), "soothe.bias"; of
+ * lm-steer "soothe.p1.weight" and "soothe.p2.weight" (d_tgt, r), see low_rank.c. */
 struct soothe__train_tensor {
     char    name[48];
     size_t  offset, n;
@@ -111,7 +116,8 @@ enum soothe_status soothe__train_gradient(struct soothe__train_core *core, const
 enum soothe_status soothe__train_step(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                       double lr_blocks, double lr_fusion, struct soothe__train_result *result,
                                       struct soothe_error *err);
-/* Forward only. log_p_f, log_p_t, kl: (n_rows), each may be NULL; kl and log_p_t need the target's states. */
+/* Forward only. log_p_f, log_p_t, kl: (n_rows), each may be NULL; kl and log_p_t need the target's states. Under
+ * lm-steer all rows, rejected ones too, are steered by +, and the loss is the preference's. */
 enum soothe_status soothe__train_evaluate(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                           float *log_p_f, float *log_p_t, float *kl,
                                           struct soothe__train_result *result, struct soothe_error *err);

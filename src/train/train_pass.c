@@ -13,8 +13,9 @@ static inline bool is_preference(const struct soothe__train_core *core) {
     return core->options.objective == SOOTHE__PREFERENCE;
 }
 
+/* Learns A, B and the bias. */
 static inline bool is_fused(const struct soothe__train_core *core) {
-    return core->options.objective != SOOTHE__PAPER;
+    return is_preference(core) || core->options.objective == SOOTHE__FUSED;
 }
 
 static inline bool has_a(const struct soothe__train_core *core) {
@@ -54,29 +55,35 @@ static void zero_padding(const struct soothe__train_core *core, void *operand, i
     memset((char *)operand + (size_t)n_rows * row, 0, (size_t)(end - n_rows) * row);
 }
 
-static void put_rows(const struct soothe__train_core *core, void *operand, const float *x, int32_t n, int32_t width) {
+void        soothe__pass_put_rows(const struct soothe__train_core *core, void *operand, const float *x, int32_t n,
+                                  int32_t width) {
 #pragma omp parallel for schedule(static)
     for (int32_t i = 0; i < n; i++)
         put_row(core, operand, x + (size_t)i * (size_t)width, i, width);
     zero_padding(core, operand, n, width);
 }
 
-static const void *weight_operand(struct soothe__train_core *core, size_t offset, size_t n, void *scratch) {
-    if (!core->bf16)
-        return core->parameters + offset;
-    soothe__to_bf16(scratch, core->parameters + offset, n);
-    return scratch;
+enum soothe_status soothe__pass_weight(const struct soothe__train_core *core, size_t offset, size_t n,
+                                       const void **operand, void **scratch, struct soothe_error *err) {
+    *scratch = core->bf16 ? soothe__calloc(n, sizeof(uint16_t)) : NULL;
+    *operand = core->bf16 ? *scratch : core->parameters + offset;
+    if (!*operand)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
+    if (core->bf16)
+        soothe__to_bf16(*scratch, core->parameters + offset, n);
+    return SOOTHE_OK;
 }
 
 /* h_f += x M with the operand x (R, n_in) and the parameter M (n_in, d_tgt). */
 static enum soothe_status add_product(struct soothe__train_core *core, const void *x, size_t offset, int32_t n_in,
                                       int32_t n_rows, struct soothe_error *err) {
-    const size_t n       = (size_t)n_in * (size_t)core->shape.d_tgt;
-    uint16_t    *scratch = core->bf16 ? soothe__calloc(n, sizeof *scratch) : NULL;
-    if (core->bf16 && !scratch)
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
-    const enum soothe_status status = soothe__gemm_run(core->gemm, false, false, n_rows, core->shape.d_tgt, n_in, x,
-                                                       weight_operand(core, offset, n, scratch), core->h_f, true, err);
+    const size_t       n = (size_t)n_in * (size_t)core->shape.d_tgt;
+    const void        *weight;
+    void              *scratch;
+    enum soothe_status status = soothe__pass_weight(core, offset, n, &weight, &scratch, err);
+    if (!status)
+        status = soothe__gemm_run(core->gemm, false, false, n_rows, core->shape.d_tgt, n_in, x, weight, core->h_f, true,
+                                  err);
     free(scratch);
     return status;
 }
@@ -101,29 +108,34 @@ static void take_states(struct soothe__train_core *core, const struct soothe__tr
     zero_padding(core, core->h_c_operand, batch->n_rows, d);
 }
 
-/* h_f = h_t + A^T h_c + B^T h_t + b. */
+/* h_f = h_t + A^T h_c + B^T h_t + b, or h_t +- e P1 P2^T h_t. */
 static enum soothe_status fuse(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                struct soothe_error *err) {
     const int32_t      d = core->shape.d_tgt, n = batch->n_rows;
     const size_t       width  = (size_t)d;
     enum soothe_status status = SOOTHE_OK;
     soothe__from_bf16(core->h_f, batch->h_t, (size_t)n * width);
-    put_rows(core, core->h_t_operand, core->h_f, n, d);
+    soothe__pass_put_rows(core, core->h_t_operand, core->h_f, n, d);
     if (has_a(core))
         status = add_product(core, core->h_c_operand, core->a, core->shape.d_cal, padded_rows(batch), err);
     if (!status && has_b(core))
         status = add_product(core, core->h_t_operand, core->b, d, padded_rows(batch), err);
+    if (!status && core->options.objective == SOOTHE__LM_STEER)
+        status = soothe__low_rank_forward(core, batch, err);
     for (int32_t i = 0; i < n && has_bias(core); i++)
         soothe__add_scaled(core->h_f + (size_t)i * width, core->parameters + core->bias, 1.0f, width);
-    put_rows(core, core->h_operand, core->h_f, n, d);
+    soothe__pass_put_rows(core, core->h_operand, core->h_f, n, d);
     return status;
 }
 
 enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                         bool gradient, bool kl_of_all, struct soothe_error *err) {
-    const bool         fused  = is_fused(core);
+    const bool         states = core->options.objective != SOOTHE__PAPER;
     const float       *h_c    = NULL;
     enum soothe_status status = SOOTHE_OK;
+    core->for_gradient        = gradient;
+    /* the plain model's likelihoods are wanted too */
+    const bool plain = is_fused(core) || (states && !gradient);
     if (core->blocks)
         status = soothe__blocks_forward(core->blocks, core->parameters, batch, &h_c, err);
     if (status)
@@ -132,19 +144,20 @@ enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const s
         gather_states(core, batch, h_c);
     if (has_a(core) && core->options.given_states)
         take_states(core, batch);
-    if (fused)
+    if (states)
         status = fuse(core, batch, err);
     if (status)
         return status;
     for (int32_t i = 0; i < batch->n_rows; i++) {
         core->next[i]          = batch->rows[i].next;
-        core->diverge[i]       = fused && (kl_of_all || (is_preference(core) && batch->rows[i].kind == SOOTHE__ROW_KL));
+        const bool kl          = is_preference(core) || !gradient;
+        core->diverge[i]       = plain && (kl_of_all || (kl && batch->rows[i].kind == SOOTHE__ROW_KL));
         core->log_p_t[i]       = batch->log_p_t ? batch->log_p_t[i] : NAN;
-        core->needs_log_p_t[i] = fused && isnan(core->log_p_t[i]);
+        core->needs_log_p_t[i] = plain && isnan(core->log_p_t[i]);
         core->kl[i]            = 0.0f;
     }
     const struct soothe__head_rows rows = {.n             = batch->n_rows,
-                                           .h             = fused ? core->h_operand : core->h_c_operand,
+                                           .h             = states ? core->h_operand : core->h_c_operand,
                                            .h_t           = core->h_t_operand,
                                            .next          = core->next,
                                            .diverge       = core->diverge,
@@ -202,7 +215,7 @@ struct soothe__train_result soothe__pass_loss(struct soothe__train_core        *
     struct soothe__train_result r = {0};
     for (int32_t i = 0; i < batch->n_rows; i++)
         r.nll -= (double)core->log_p[i] / batch->n_rows;
-    if (is_preference(core)) {
+    if (is_preference(core) || (core->options.objective == SOOTHE__LM_STEER && !core->for_gradient)) {
         preference_loss(core, batch, &r);
         return r;
     }
@@ -230,12 +243,12 @@ static enum soothe_status fusion_backward(struct soothe__train_core *core, const
         soothe__add_scaled(gradients + core->bias, core->g + (size_t)i * (size_t)d, 1.0f, (size_t)d);
     if (status || !has_a(core) || !core->blocks || core->options.freeze_blocks)
         return status;
-    const size_t n       = (size_t)d_cal * (size_t)d;
-    uint16_t    *scratch = core->bf16 ? soothe__calloc(n, sizeof *scratch) : NULL;
-    if (core->bf16 && !scratch)
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
-    status = soothe__gemm_run(core->gemm, false, true, rows, d_cal, d, core->h_operand,
-                              weight_operand(core, core->a, n, scratch), core->dh_c_rows, false, err);
+    const void *weight;
+    void       *scratch;
+    status = soothe__pass_weight(core, core->a, (size_t)d_cal * (size_t)d, &weight, &scratch, err);
+    if (!status)
+        status = soothe__gemm_run(core->gemm, false, true, rows, d_cal, d, core->h_operand, weight, core->dh_c_rows,
+                                  false, err);
     free(scratch);
     return status;
 }
@@ -248,9 +261,11 @@ enum soothe_status soothe__pass_backward(struct soothe__train_core *core, const 
         for (size_t k = 0; k < width; k++)
             core->g[(size_t)i * width + k] *= core->scale[i];
     const float *dh_c_rows = core->g;
-    if (is_fused(core)) {
-        put_rows(core, core->h_operand, core->g, batch->n_rows, core->shape.d_tgt);
-        enum soothe_status status = fusion_backward(core, batch, err);
+    if (core->options.objective != SOOTHE__PAPER) {
+        soothe__pass_put_rows(core, core->h_operand, core->g, batch->n_rows, core->shape.d_tgt);
+        enum soothe_status status = core->options.objective == SOOTHE__LM_STEER
+                                        ? soothe__low_rank_backward(core, batch, err)
+                                        : fusion_backward(core, batch, err);
         if (status || !has_a(core) || !core->blocks)
             return status;
         dh_c_rows = core->dh_c_rows;

@@ -19,7 +19,7 @@ struct soothe__train_core {
     float                       *parameters, *gradients, *moments[2];
     double                      *sums; /* per piece */
     int64_t                      n_updates;
-    size_t                       a, b, bias; /* offsets */
+    size_t                       a, b, bias, p1, p2; /* offsets */
 
     /* per row of the batch; R padded to SOOTHE__HEAD_ROWS */
     float   *h_f, *g, *dh_c_rows;                   /* (R, d_tgt) twice, (R, d_cal) */
@@ -27,10 +27,31 @@ struct soothe__train_core {
     int32_t *next;
     bool    *diverge, *needs_log_p_t;
     float   *log_p, *log_p_t, *kl, *scale;
-    double  *margins; /* (max_rows) S(y+) - S(y-) of each pair */
-    float   *dh_c;    /* (T, d_cal) */
+    float   *u; /* (R, r) of lm-steer: +-e P2^T h_t, and on the way back the gradient with respect to it */
+    void    *u_operand;
+    bool     for_gradient; /* the last forward was: rejected rows are steered the other way */
+    double  *margins;      /* (max_rows) S(y+) - S(y-) of each pair */
+    float   *dh_c;         /* (T, d_cal) */
     size_t   memory;
 };
+
+/* Rows (n, width) as an operand, padded by zeros to a multiple of SOOTHE__HEAD_ROWS. */
+void soothe__pass_put_rows(const struct soothe__train_core *core, void *operand, const float *x, int32_t n,
+                           int32_t width);
+/* A parameter of n floats as an operand: *operand, or *scratch (fresh, free()) where it has to be converted. */
+enum soothe_status soothe__pass_weight(const struct soothe__train_core *core, size_t offset, size_t n,
+                                       const void **operand, void **scratch, struct soothe_error *err);
+
+/* LM-Steer's term, low_rank.c: h_f += +-e P1 P2^T h_t, with h_t's operand; and the gradients of P1 and P2 from the
+ * rows' scaled gradient, whose operand is in h_operand. */
+/* 1e-2 of normal random numbers in P1 and P2: where both are 0 no gradient leads away. */
+void soothe__low_rank_start(struct soothe__train_core *core, uint64_t seed);
+/* The calibrator's B (d, d) at strength 1: e P2 P1^T; fresh, NULL: no memory. */
+float             *soothe__low_rank_matrix(const struct soothe__train_core *core);
+enum soothe_status soothe__low_rank_forward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                            struct soothe_error *err);
+enum soothe_status soothe__low_rank_backward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                             struct soothe_error *err);
 
 /* Fills log_p, log_p_t, kl of the rows, and g if the gradient is wanted. kl_of_all: of every row, not only of KL rows.
  */

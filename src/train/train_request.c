@@ -20,14 +20,14 @@ struct soothe__train_request soothe__train_request_default(void) {
 }
 
 void soothe__train_request_fill(struct soothe__train_request *r) {
-    const bool preference = r->objective == SOOTHE__PREFERENCE;
-    if (!r->calibrator_path)
+    const bool pairs = r->objective != SOOTHE__PAPER;
+    if (!r->calibrator_path && r->objective != SOOTHE__LM_STEER)
         r->own_matrix = true;
     r->n_steps   = r->n_steps > 0 ? r->n_steps : 300;
-    r->n_pairs   = r->n_pairs > 0 ? r->n_pairs : preference ? 8 : 0;
-    r->n_texts   = r->n_texts > 0 ? r->n_texts : preference ? 8 : 24;
-    r->lr_blocks = r->lr_blocks > 0 ? r->lr_blocks : preference ? 2e-4 : 3e-4;
-    r->lr_fusion = r->lr_fusion > 0 ? r->lr_fusion : 2e-4;
+    r->n_pairs   = r->n_pairs > 0 ? r->n_pairs : pairs ? 8 : 0;
+    r->n_texts   = r->n_texts > 0 ? r->n_texts : pairs ? 8 : 24;
+    r->lr_blocks = r->lr_blocks > 0 ? r->lr_blocks : pairs ? 2e-4 : 3e-4;
+    r->lr_fusion = r->lr_fusion > 0 ? r->lr_fusion : r->objective == SOOTHE__LM_STEER ? 1e-2 : 2e-4;
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------ */
@@ -93,6 +93,12 @@ static enum soothe_status check_numbers(const struct soothe__train_request *r, s
     if (r->max_length < LENGTH_MIN || r->max_length > LENGTH_MAX)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "texts of at most %d tokens: %d to %d are possible", r->max_length,
                             LENGTH_MIN, LENGTH_MAX);
+    if (r->objective == SOOTHE__LM_STEER && (r->calibrator_path || r->own_matrix || r->bias))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "lm-steer trains a matrix of low rank on the target's own state: it takes neither a "
+                            "calibrator nor another matrix nor a bias");
+    if (r->objective != SOOTHE__LM_STEER && r->rank)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "a rank is for the objective lm-steer alone");
     if (r->objective != SOOTHE__PAPER)
         return SOOTHE_OK;
     if (!r->calibrator_path)

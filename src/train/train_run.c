@@ -10,6 +10,7 @@
 #include "fusion/calibrator_file.h"
 #include "train/heldout.h"
 #include "train/run.h"
+#include "train/train_pass.h"
 #include "train/training_facts.h"
 
 static void run_free(struct soothe__run *run) {
@@ -25,8 +26,9 @@ static void run_free(struct soothe__run *run) {
     free(run->tail_loss);
 }
 
-static bool is_preference(const struct soothe__run *run) {
-    return run->r.objective == SOOTHE__PREFERENCE;
+/* Objectives on the target's own states, from pairs. */
+static bool uses_states(const struct soothe__run *run) {
+    return run->r.objective != SOOTHE__PAPER;
 }
 
 /* ---- texts ----------------------------------------------------------------------------------------------- */
@@ -34,18 +36,19 @@ static bool is_preference(const struct soothe__run *run) {
 /* Something to train on must be left. */
 static enum soothe_status check_texts(const struct soothe__run *run, size_t n_pairs_read, struct soothe_error *err) {
     const struct soothe__corpus *c = &run->corpus;
-    const size_t                 n = is_preference(run) ? c->n_pairs : c->n_pairs + c->n_singles;
+    const size_t                 n = uses_states(run) ? c->n_pairs : c->n_pairs + c->n_singles;
     if (n > 0)
         return SOOTHE_OK;
-    if (is_preference(run) && n_pairs_read == 0)
+    if (uses_states(run) && n_pairs_read == 0)
         return soothe__fail(err, SOOTHE_E_ARGUMENT,
-                            "%s%s no pairs: the preference objective needs lines {\"prompt\": …, \"chosen\": …, "
+                            "%s%s no pairs: the %s objective needs lines {\"prompt\": …, \"chosen\": …, "
                             "\"rejected\": …}",
-                            run->r.data_paths[0], run->r.n_data > 1 ? " and the other data hold" : " holds");
+                            run->r.data_paths[0], run->r.n_data > 1 ? " and the other data hold" : " holds",
+                            soothe__objective_name(run->r.objective));
     return soothe__fail(err, SOOTHE_E_ARGUMENT,
                         "nothing of %s is left to train on: all its %s are held out, share a text or prompt with the "
                         "held-out data, or have no token to learn (%zu pairs and %zu texts are held out)",
-                        run->r.data_paths[0], is_preference(run) ? "pairs" : "texts", run->heldout.n_pairs,
+                        run->r.data_paths[0], uses_states(run) ? "pairs" : "texts", run->heldout.n_pairs,
                         run->heldout.n_singles);
 }
 
@@ -93,7 +96,7 @@ static enum soothe_status open_states(struct soothe__run *run, struct soothe_err
 
 static enum soothe_status load_target(struct soothe__run *run, struct soothe_error *err) {
     struct llama_model_params p     = llama_model_default_params();
-    p.vocab_only                    = !is_preference(run);
+    p.vocab_only                    = !uses_states(run);
     const enum soothe_status status = soothe__sha256_file(run->model_sha256, run->r.model_path, err);
     if (status)
         return status;
@@ -105,7 +108,7 @@ static enum soothe_status load_target(struct soothe__run *run, struct soothe_err
 /* A calibrator that has B or a bias already goes on with them: without, it would begin from something else. */
 static void keep_parts(struct soothe__run *run) {
     const struct gguf_context *meta = run->files.calibrator.meta;
-    if (!meta || !is_preference(run))
+    if (!meta || !uses_states(run))
         return;
     run->r.own_matrix = run->r.own_matrix || gguf_find_tensor(meta, SOOTHE__TENSOR_B) >= 0;
     run->r.bias       = run->r.bias || gguf_find_tensor(meta, SOOTHE__TENSOR_BIAS) >= 0;
@@ -123,6 +126,7 @@ static enum soothe_status make_core(struct soothe__run *run, struct soothe_error
     o.lambda                       = (float)run->r.lambda;
     o.weight_decay                 = (float)run->r.weight_decay;
     o.clip                         = (float)run->r.clip;
+    o.rank                         = run->r.rank;
     run->per_step                  = (struct soothe__batches_options){.n_pairs     = (size_t)run->r.n_pairs,
                                                                       .n_texts     = (size_t)run->r.n_texts,
                                                                       .with_tokens = run->files.shape.n_blocks > 0};
@@ -137,11 +141,15 @@ static enum soothe_status make_core(struct soothe__run *run, struct soothe_error
         return status;
     run->report->core_bytes = soothe__train_core_memory(run->core);
     run->report->bf16       = soothe__train_core_is_bf16(run->core);
+    if (run->r.objective == SOOTHE__LM_STEER)
+        soothe__low_rank_start(run->core, run->r.seed);
     return soothe__train_model_load(&run->files, run->core, err);
 }
 
 static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *err) {
     enum soothe_status status = soothe__train_model_open(&run->files, run->r.model_path, run->r.calibrator_path, err);
+    if (!status && run->r.rank == 0)
+        run->r.rank = run->files.shape.d_tgt < 64 ? run->files.shape.d_tgt : 64;
     if (!status)
         status = load_target(run, err);
     if (!status)
@@ -155,7 +163,7 @@ static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *e
                                        run->r.seed, err);
     if (!status)
         status = soothe__run_hash(run, err);
-    if (!status && is_preference(run))
+    if (!status && uses_states(run))
         status = open_states(run, err);
     if (!status)
         status = soothe__batches_new(&run->batches, &run->corpus, run->states, &run->per_step, err);
@@ -196,7 +204,7 @@ static void show(struct soothe__progress *progress, const struct soothe__run *ru
     const int32_t step = run->step, n = run->r.n_steps;
     const double  elapsed = soothe__seconds() - progress->started;
     const int     left    = (int)(elapsed / (step - first_step) * (n - step));
-    if (is_preference(run))
+    if (run->r.objective == SOOTHE__PREFERENCE)
         snprintf(pairs, sizeof pairs, "  pairs %.0f %%  KL %.3f", 100 * a->right, a->kl);
     snprintf(detail, sizeof detail, "step %d/%d  loss %.4f%s  %.0f tokens/s  %d:%02d left%s", step, n, a->loss, pairs,
              rate, left / 60, left % 60, run->report->n_unsaved ? "  NO CHECKPOINT: disk full?" : "");
@@ -217,7 +225,7 @@ static enum soothe_status one_step(struct soothe__run *run, struct soothe__train
     soothe__schedule_step(&run->schedule, run->step, pairs, texts);
     enum soothe_status status =
         soothe__batches_build(run->batches, pairs, run->per_step.n_pairs, texts, run->per_step.n_texts,
-                              is_preference(run) ? SOOTHE__ROW_KL : SOOTHE__ROW_PLAIN, &batch, err);
+                              run->r.objective == SOOTHE__PREFERENCE ? SOOTHE__ROW_KL : SOOTHE__ROW_PLAIN, &batch, err);
     const double built = soothe__seconds();
     if (status)
         return status;
@@ -285,7 +293,7 @@ static enum soothe_status measure_heldout(struct soothe__run *run, struct soothe
     run->batches = NULL;
     run->states  = NULL;
     if (run->heldout.n_pairs + run->heldout.n_singles > 0) {
-        if (is_preference(run))
+        if (uses_states(run))
             status = make_states(run, &run->heldout, NULL, 0, &states, err);
         if (!status)
             status = soothe__heldout(run->core, &run->heldout, states, &run->per_step, run->r.stop, &h, err);
@@ -307,22 +315,25 @@ static enum soothe_status write_result(const struct soothe__run *run, struct soo
     struct soothe__named_values       *replaced   = soothe__calloc(n_tensors + 1, sizeof *replaced);
     struct soothe__training_facts     *facts      = soothe__calloc(1, sizeof *facts);
     const char                        *base       = soothe__gguf_find_string(&run->files.target, "general.name");
-    char                               name[256];
-    if (!replaced || !facts) {
+    float *product = run->r.objective == SOOTHE__LM_STEER ? soothe__low_rank_matrix(run->core) : NULL;
+    char   name[256];
+    if (!replaced || !facts || (run->r.objective == SOOTHE__LM_STEER && !product)) {
         free(replaced);
         free(facts);
+        free(product);
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory writing %s", run->r.out_path);
     }
     snprintf(name, sizeof name, "%s, %d blocks, %s", base ? base : "calibrator", run->files.shape.n_blocks,
-             is_preference(run) ? "preference" : "paper");
+             soothe__objective_name(run->r.objective));
     soothe__training_facts(facts, &run->r, run->report, &run->corpus, &run->heldout, run->hash);
     struct soothe__calibrator_spec spec = {.name        = name,
                                            .source_path = run->r.calibrator_path,
                                            .target_path = run->r.model_path,
-                                           .form        = is_preference(run) ? SOOTHE_FORM_RESIDUAL : SOOTHE_FORM_PAPER,
+                                           .form        = uses_states(run) ? SOOTHE_FORM_RESIDUAL : SOOTHE_FORM_PAPER,
                                            .strength    = run->r.strength,
                                            .d_cal       = run->files.shape.d_cal,
                                            .d_tgt       = run->files.shape.d_tgt,
+                                           .b           = product,
                                            .replaced    = replaced,
                                            .block_type  = GGML_TYPE_F16,
                                            .matrix_type = GGML_TYPE_F16,
@@ -336,12 +347,13 @@ static enum soothe_status write_result(const struct soothe__run *run, struct soo
             spec.b = values;
         else if (strcmp(tensors[i].name, SOOTHE__TENSOR_BIAS) == 0)
             spec.bias = values;
-        else if (tensors[i].trainable)
+        else if (!product && tensors[i].trainable)
             replaced[spec.n_replaced++] = (struct soothe__named_values){tensors[i].name, values};
     }
     const enum soothe_status status = soothe__calibrator_write(run->r.out_path, &spec, err);
     free(replaced);
     free(facts);
+    free(product);
     return status;
 }
 

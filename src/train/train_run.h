@@ -30,8 +30,9 @@ struct soothe__train_request {
     int32_t                      max_length;           /* tokens of a text, 96 */
     int32_t                      n_threads;            /* 0: all */
     int32_t                      checkpoint_every;     /* steps; 0: only when stopped */
-    double                       lr_blocks, lr_fusion; /* 0: 2e-4, 2e-4; paper: 3e-4 */
+    double                       lr_blocks, lr_fusion; /* 0: 2e-4, 2e-4; paper: 3e-4; lm-steer: 1e-2 */
     double                       kappa, lambda, weight_decay, clip;
+    int32_t                      rank;     /* of lm-steer; 0: 64, or the target's width where that is less */
     float                        strength; /* recommended by the file written */
     uint64_t                     seed;
     size_t                       cache_bytes;  /* of target states in memory; more go to a temporary file */

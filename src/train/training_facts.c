@@ -31,7 +31,9 @@ void soothe__training_facts(struct soothe__training_facts *f, const struct sooth
                             const struct soothe__train_report *p, const struct soothe__corpus *corpus,
                             const struct soothe__corpus *heldout, const char *run_hash) {
     f->n = 0;
-    add_fact(f, "objective", r->objective == SOOTHE__PREFERENCE ? "preference" : "paper", 0);
+    add_fact(f, "objective", soothe__objective_name(r->objective), 0);
+    if (r->objective == SOOTHE__LM_STEER)
+        add_fact(f, "rank", NULL, r->rank);
     add_fact(f, "precision", p->bf16 ? "bf16" : "f32", 0);
     add_fact(f, "run_sha256", run_hash, 0);
     add_fact(f, "seed", NULL, (double)r->seed);

@@ -35,3 +35,6 @@ try -m target.gguf --blocks 0 --self --prompts d.jsonl -o x.gguf --clean-to .5
 try -m target.gguf --blocks 0 --self --prompts d.jsonl -o x.gguf --toxic-from nan
 try -m target.gguf --blocks 0 --self --prompts d.jsonl -o x.gguf --samples 0
 ls *.gguf
+for option in "--calibrator cal0.gguf" --bias --own-matrix "--rank -1"; do
+    try -m target.gguf --objective lm-steer --data d.jsonl -o x.gguf $option
+done
