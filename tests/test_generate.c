@@ -138,7 +138,7 @@ static void make_prompts(void) {
     for (int32_t p = 0; p < N_PROMPTS; p++) {
         for (int32_t i = 0; i < (p + 1) * (p + 1); i++)
             PROMPT_TOKENS[p][i] = (37 * i + 101 * p + i * i) % 250;
-        prompts[p] = (struct soothe__prompt){PROMPT_TOKENS[p], (p + 1) * (p + 1), (uint64_t)p};
+        prompts[p] = soothe__prompt_of(PROMPT_TOKENS[p], (p + 1) * (p + 1), (uint64_t)p);
     }
 }
 
@@ -169,8 +169,8 @@ static struct soothe__generate_options options_of(float temp, int32_t n_samples)
 }
 
 static struct results run(struct soothe_session *s, size_t n_prompts, struct soothe__generate_options o) {
-    struct results r = {.n_doses = o.n_doses ? o.n_doses : 1, .n_samples = (size_t)o.n_samples};
-    o.user           = &r;
+    struct results r                = {.n_doses = o.n_doses ? o.n_doses : 1, .n_samples = (size_t)o.n_samples};
+    o.user                          = &r;
     const enum soothe_status status = soothe__generate(s, prompts, n_prompts, &o, NULL, &err);
     if (status)
         fail_msg("%s", err.message);
@@ -232,12 +232,12 @@ static void test_strengths_in_one_batch_equal_runs_of_their_own(void **state) {
     struct soothe__generate_options o           = options_of(0.7f, 2);
     struct soothe_session          *s           = open_session(7, 2048, cal);
     struct soothe_session          *plain       = open_session(7, 2048, NULL);
-    o.doses                                 = strengths;
-    o.n_doses                               = 3;
+    o.doses                                     = strengths;
+    o.n_doses                                   = 3;
     struct results together                     = run(s, 3, o);
-    o.n_doses                               = 1;
+    o.n_doses                                   = 1;
     for (size_t k = 0; k < 3; k++) {
-        o.doses          = strengths + k;
+        o.doses              = strengths + k;
         struct results alone = run(k ? s : plain, 3, o); /* strength 0: as without a calibrator */
         for (size_t p = 0; p < 3; p++)
             for (size_t i = 0; i < 2; i++)
@@ -325,7 +325,8 @@ static void test_bad_requests_get_a_sentence(void **state) {
     llama_token                           tokens[300] = {0}, bad = 300;
     nothing.n_predict                 = 0;
     hot.sampling.temp                 = NAN;
-    const struct soothe__prompt empty = {tokens, 0, 0}, longer = {tokens, 256, 0}, unknown = {&bad, 1, 0};
+    const struct soothe__prompt empty = soothe__prompt_of(tokens, 0, 0), longer = soothe__prompt_of(tokens, 256, 0),
+                                unknown = soothe__prompt_of(&bad, 1, 0);
     assert_int_equal(soothe__generate(s, &empty, 1, &o, NULL, &err), SOOTHE_E_ARGUMENT);
     assert_non_null(strstr(err.message, "empty"));
     assert_int_equal(soothe__generate(s, &longer, 1, &o, NULL, &err), SOOTHE_E_ARGUMENT);
@@ -393,7 +394,7 @@ static void test_an_empty_text_does_not_repeat_the_one_before(void **state) {
     struct soothe_session          *s     = open_session(1, 512, NULL);
     struct soothe__generate_options o     = options_of(0.0f, 1);
     const llama_token               eos   = llama_vocab_eos(llama_model_get_vocab(model));
-    const struct soothe__prompt     two[] = {prompts[5], {&eos, 1, 1}};
+    const struct soothe__prompt     two[] = {prompts[5], soothe__prompt_of(&eos, 1, 1)};
     struct results                  r     = {.n_doses = 1, .n_samples = 1};
     o.sampling.frequency_penalty          = -1000.0f; /* again what was there, hence the end of the text */
     o.user                                = &r;

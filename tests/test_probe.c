@@ -505,7 +505,8 @@ static void test_live_risk_is_that_of_the_text_so_far(void **state) {
     struct soothe__probe         probe = {.layer = 2, .d = WIDTH, .bias = 0.25};
     float                        weight[WIDTH];
     llama_token                  prompt[6]  = {5, 40, 77, 9, 130, 8}, text[64];
-    const struct soothe__prompt  prompts[3] = {{prompt, 6, 0}, {prompt, 3, 1}, {prompt + 2, 4, 2}};
+    const struct soothe__prompt  prompts[3] = {soothe__prompt_of(prompt, 6, 0), soothe__prompt_of(prompt, 3, 1),
+                                               soothe__prompt_of(prompt + 2, 4, 2)};
     for (int i = 0; i < WIDTH; i++)
         weight[i] = (float)sin(i);
     probe.weight = weight;

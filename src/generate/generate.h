@@ -73,6 +73,10 @@ struct soothe__prompt {
     const char *turn;   /* the user's words, borrowed; NULL: the tokens are the text itself */
     const char *system; /* NULL: none */
 };
+/* A prompt that is a text. */
+static inline struct soothe__prompt soothe__prompt_of(const llama_token *tokens, int32_t n_tokens, uint64_t stream) {
+    return (struct soothe__prompt){.tokens = tokens, .n_tokens = n_tokens, .stream = stream};
+}
 
 struct soothe__generated_token {
     llama_token id;
