@@ -47,7 +47,8 @@ static struct soothe__prompt *make_prompts(int32_t n, int32_t n_tokens, int32_t 
     for (int32_t i = 0; i < n * n_tokens; i++)
         tokens[i] = (int32_t)((int64_t)i * 104729 % (n_vocab - 100)) + 50;
     for (int32_t i = 0; i < n; i++)
-        prompts[i] = (struct soothe__prompt){tokens + (size_t)i * (size_t)n_tokens, n_tokens, (uint64_t)i};
+        prompts[i] = (struct soothe__prompt){
+            .tokens = tokens + (size_t)i * (size_t)n_tokens, .n_tokens = n_tokens, .stream = (uint64_t)i};
     return prompts;
 }
 

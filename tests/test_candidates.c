@@ -572,7 +572,8 @@ static void test_the_delta_form_adds_a_tokens_own_part(void **state) {
 
 static void test_fitting_finds_what_branches_show(void **state) {
     (void)state;
-    const struct soothe__prompt      prompts[2] = {{TEXT, 4, 0}, {TEXT + 3, 5, 1}};
+    const struct soothe__prompt      prompts[2] = {{.tokens = TEXT, .n_tokens = 4},
+                                                   {.tokens = TEXT + 3, .n_tokens = 5, .stream = 1}};
     struct soothe__generate_options  o          = soothe__generate_options_default();
     struct soothe__sasa_delta_report r;
     struct work                      w;
@@ -612,7 +613,9 @@ static void keep_text(void *user, const struct soothe__continuation *c) {
 }
 
 static void generate(const char *words, int32_t n_parallel, bool both_doses, struct texts *t) {
-    static const struct soothe__prompt PROMPT[PROMPTS] = {{TEXT, 4, 0}, {TEXT + 1, 6, 1}, {TEXT + 2, 3, 2}};
+    static const struct soothe__prompt PROMPT[PROMPTS] = {{.tokens = TEXT, .n_tokens = 4},
+                                                          {.tokens = TEXT + 1, .n_tokens = 6, .stream = 1},
+                                                          {.tokens = TEXT + 2, .n_tokens = 3, .stream = 2}};
     static const float                 DOSES[]         = {0, 1};
     struct soothe__generate_options    o               = soothe__generate_options_default();
     struct soothe__generate_stats      stats;
@@ -707,7 +710,7 @@ static int32_t four(const struct soothe__link *l) {
 static void test_the_chosen_try_is_handed_on(void **state) {
     (void)state;
     static const struct soothe__method LONGEST = {.name = "longest", .n_tries = four, .choose = choose_longest};
-    static const struct soothe__prompt PROMPT  = {TEXT, 4, 0};
+    static const struct soothe__prompt PROMPT  = {.tokens = TEXT, .n_tokens = 4};
     struct soothe__generate_options    o       = soothe__generate_options_default();
     struct llama_context_params        context = soothe_session_params_default().context;
     struct texts                       t = {.n_done = 0}, plain = {.n_done = 0};
