@@ -85,7 +85,10 @@ for i in $(seq 200); do printf '{"text": "a%s b", "label": %s}\n' "$i" $((i % 2)
 "$soothe" polar fit -m probed.gguf --scorer lexicon --band 0.1,0.5 --scorer probe.gguf --data texts.jsonl --layer 0 --hidden 2 \
     -o polar.gguf >/dev/null
 "$soothe" polar fit --scorer lexicon --band 0.1,0.5 --data texts.jsonl -o polar-small.gguf >/dev/null
-for name in probe polar; do
+"$soothe" probe train -m probed.gguf --data texts.jsonl --layers final --pool last -o final.gguf >/dev/null
+printf '{"prompt": "a b c"}\n{"prompt": "d e"}\n' >prompts.jsonl
+"$soothe" sasa fit-delta -m probed.gguf --subspace final.gguf --prompts prompts.jsonl -n 8 -t 1 -o sasa-delta.gguf >/dev/null
+for name in probe polar sasa-delta; do
     size=$(stat -c %s $name.gguf)
     head -c $((size - 40)) $name.gguf >bad-$name-cut.gguf
     head -c 300 $name.gguf >bad-$name-header.gguf
@@ -93,7 +96,20 @@ done
 LC_ALL=C sed 's/soothe\.probe\.layer/soothe.probe.lager/' probe.gguf >bad-probe-no-layer.gguf
 LC_ALL=C sed 's/quadratic/quadratik/' polar.gguf >bad-polar-scalarisation.gguf
 LC_ALL=C sed 's/soothe\.polar\.identities/soothe.polar.identitiez/' polar.gguf >bad-polar-identities.gguf
-cp probe.gguf polar.gguf polar-small.gguf bad-probe-*.gguf bad-polar-*.gguf bad-empty.gguf "$out"
+LC_ALL=C sed 's/soothe\.sasa\.subspace/soothe.sasa.subspase/' sasa-delta.gguf >bad-sasa-delta-subspace.gguf
+cp probe.gguf polar.gguf polar-small.gguf sasa-delta.gguf bad-probe-*.gguf bad-polar-*.gguf bad-sasa-delta-*.gguf bad-empty.gguf "$out"
+
+out=${out%/*}/nado
+mkdir -p "$out"
+for prompt in a b c d e f g h i j; do
+  printf '{"prompt":"%s","completion":"xyz","score":1}\n{"prompt":"%s","completion":"uvw","score":0}\n' $prompt $prompt
+done >samples.jsonl
+"$soothe" nado train -m target.gguf --samples samples.jsonl --rank 2 --epochs 1 -t 1 -o nado.gguf >/dev/null 2>&1
+head -c 700 nado.gguf >bad-cut-header.gguf
+head -c $(($(stat -c %s nado.gguf) - 40)) nado.gguf >bad-cut.gguf
+LC_ALL=C sed 's/soothe\.nado\.rank/soothe.nado.rang/' nado.gguf >bad-no-rank.gguf
+LC_ALL=C sed 's/soothe-nado/soothe-nadx/' nado.gguf >bad-type.gguf
+cp nado.gguf bad-cut-header.gguf bad-cut.gguf bad-no-rank.gguf bad-type.gguf bad-empty.gguf "$out"
 
 out=${out%/*}/control_vector
 mkdir -p "$out"

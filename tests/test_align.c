@@ -154,7 +154,9 @@ static double loss_at(const float *w, float *gradient) {
         for (uint32_t j = 1; j <= NEGATIVES; j++)
             candidates[i * (1 + NEGATIVES) + j] = (7 * i + 3 * j) % N;
     }
-    return soothe__contrastive_loss(gradient, w, &there, anchors, candidates, ANCHORS, NEGATIVES, 0.1);
+    float  scratch[ANCHORS * 2 * D_Y];
+    double losses[ANCHORS];
+    return soothe__contrastive_loss(gradient, w, &there, anchors, candidates, ANCHORS, NEGATIVES, 0.1, scratch, losses);
 }
 
 static void test_the_contrastive_loss_is_numpys_and_its_gradient_its_slope(void **state) {
@@ -427,6 +429,21 @@ static void test_transfer_to_another_model_and_on_from_there(void **state) {
     assert_true(report.has_b && report.has_bias && report.heldout.n_pairs == 6);
 }
 
+static void test_a_random_map_retrieves_nothing(void **state) {
+    (void)state;
+    const char *const calibrators[] = {TRAINED, MATRIX, CUT};
+    for (size_t i = 0; i < 3; i++) {
+        struct soothe__align_request r           = request(SOOTHE__ALIGN_RANDOM);
+        r.model_path                             = OTHER;
+        r.calibrator_path                        = calibrators[i];
+        const struct soothe__align_report report = align(&r);
+        assert_true(report.top1 < 0.5 && report.heldout.kl > 0);
+        assert_int_equal(report.has_a, i != 1);
+        assert_int_equal(report.has_b, i != 2);
+        soothe_calibrator_free(open_with(calibrators[i], OUT, OTHER));
+    }
+}
+
 /* A calibrator's blocks follow the text of a target with another tokenizer. */
 static void test_blocks_serve_a_target_of_another_vocabulary(void **state) {
     (void)state;
@@ -558,6 +575,7 @@ int main(void) {
         cmocka_unit_test(test_fused_lowers_the_loss_of_clean_texts),
         cmocka_unit_test(test_transfer_to_its_own_target_changes_nothing),
         cmocka_unit_test(test_transfer_to_another_model_and_on_from_there),
+        cmocka_unit_test(test_a_random_map_retrieves_nothing),
         cmocka_unit_test(test_blocks_serve_a_target_of_another_vocabulary),
         cmocka_unit_test(test_a_map_between_states_finds_a_target_its_own),
         cmocka_unit_test(test_alignments_of_others_are_refused),

@@ -33,6 +33,7 @@ enum { D = 64, V = 300, N = 9 };
 
 #define assert_close(a, b, tolerance) assert_true(fabs((double)(a) - (double)(b)) <= (tolerance))
 
+static enum tiny_family      family;
 static struct llama_model   *model;
 static struct soothe__probe *probe;
 static struct soothe_error   err;
@@ -57,7 +58,7 @@ static bool write_probe(const char *path, int32_t layer, enum soothe__pool pool)
 static int set_up(void **state) {
     (void)state;
     llama_log_set(quiet, NULL);
-    const bool ok = tiny_model_write(TARGET, &(struct tiny_options){.family = TINY_LLAMA, .seed = 5}) &&
+    const bool ok = tiny_model_write(TARGET, &(struct tiny_options){.family = family, .seed = 5}) &&
                     write_probe(PROBE, SOOTHE__LAYER_FINAL, SOOTHE__POOL_LAST) &&
                     write_probe(MIDDLE, 1, SOOTHE__POOL_TOKEN) &&
                     write_probe(MEAN, SOOTHE__LAYER_FINAL, SOOTHE__POOL_MEAN) &&
@@ -217,7 +218,7 @@ static void test_a_hundred_thousand_draws_are_from_the_papers_distribution(void 
     struct soothe__sampler  *sampler;
     struct soothe__shortlist list     = {.n = 0};
     struct soothe__sampling  sampling = soothe__sampling_default();
-    static double            p[V], count[V], chi = 0;
+    double                   p[V], count[V] = {0}, chi = 0;
     int                      n_cells = 0;
     sampling.temp = sampling.top_p = 1;
     sampling.top_k                 = 0;
@@ -572,7 +573,7 @@ static void test_the_delta_form_adds_a_tokens_own_part(void **state) {
 
 static void test_fitting_finds_what_branches_show(void **state) {
     (void)state;
-    const struct soothe__prompt      prompts[2] = {{.tokens = TEXT, .n_tokens = 4},
+    const struct soothe__prompt      prompts[2] = {{.tokens = TEXT, .n_tokens = 4, .stream = 0},
                                                    {.tokens = TEXT + 3, .n_tokens = 5, .stream = 1}};
     struct soothe__generate_options  o          = soothe__generate_options_default();
     struct soothe__sasa_delta_report r;
@@ -613,7 +614,7 @@ static void keep_text(void *user, const struct soothe__continuation *c) {
 }
 
 static void generate(const char *words, int32_t n_parallel, bool both_doses, struct texts *t) {
-    static const struct soothe__prompt PROMPT[PROMPTS] = {{.tokens = TEXT, .n_tokens = 4},
+    static const struct soothe__prompt PROMPT[PROMPTS] = {{.tokens = TEXT, .n_tokens = 4, .stream = 0},
                                                           {.tokens = TEXT + 1, .n_tokens = 6, .stream = 1},
                                                           {.tokens = TEXT + 2, .n_tokens = 3, .stream = 2}};
     static const float                 DOSES[]         = {0, 1};
@@ -710,7 +711,7 @@ static int32_t four(const struct soothe__link *l) {
 static void test_the_chosen_try_is_handed_on(void **state) {
     (void)state;
     static const struct soothe__method LONGEST = {.name = "longest", .n_tries = four, .choose = choose_longest};
-    static const struct soothe__prompt PROMPT  = {.tokens = TEXT, .n_tokens = 4};
+    static const struct soothe__prompt PROMPT  = {.tokens = TEXT, .n_tokens = 4, .stream = 0};
     struct soothe__generate_options    o       = soothe__generate_options_default();
     struct llama_context_params        context = soothe_session_params_default().context;
     struct texts                       t = {.n_done = 0}, plain = {.n_done = 0};
@@ -785,5 +786,12 @@ int main(void) {
         cmocka_unit_test(test_the_chosen_try_is_handed_on),
         cmocka_unit_test(test_wrong_wishes_are_refused_with_a_sentence),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    /* the second one has windows of attention, and with them a second cache */
+    static const enum tiny_family FAMILIES[] = {TINY_LLAMA, TINY_GEMMA3};
+    int                           n_failed   = 0;
+    for (size_t i = 0; i < sizeof FAMILIES / sizeof *FAMILIES; i++) {
+        family = FAMILIES[i];
+        n_failed += cmocka_run_group_tests(tests, set_up, tear_down);
+    }
+    return n_failed;
 }

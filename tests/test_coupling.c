@@ -39,8 +39,7 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* ---- random texts -------------------------------------------------------------------------------------------------
- */
+/* ---- random texts -------------------------------------------------------------------------------------------- */
 
 static const char *const PIECES[] = {
     " ",
@@ -144,8 +143,7 @@ static size_t random_text(struct soothe__rng *rng, char *text, size_t room, uint
     return size;
 }
 
-/* ---- following, without any decode
- * ------------------------------------------------------------------------------------ */
+/* ---- following, without any decode --------------------------------------------------------------------------- */
 
 /* The calibrator's tokens of a text by the engine alone; fresh. */
 static llama_token *whole_tokens(const struct llama_vocab *own, const char *text, size_t size, int32_t *n) {
@@ -290,8 +288,54 @@ static void test_a_growing_text_has_the_tokens_of_the_whole_one(void **state) {
     }
 }
 
-/* ---- a pair of models
- * ----------------------------------------------------------------------------------------------------- */
+/* What the follower makes of a chat of the target, by the names of the calibrator's tokens. */
+static void check_chat(const struct llama_model *target, const struct llama_model *own, const char *chat,
+                       const char *expected) {
+    struct soothe_error         err;
+    struct soothe__follow_rules r;
+    struct soothe__follower     f = {.n = 0};
+    llama_token                *tokens;
+    int32_t                     n;
+    char                        names[512] = "";
+    must(soothe__follow_rules_new(&r, llama_model_get_vocab(target), own, &err), &err);
+    must(soothe__tokenize(&tokens, &n, r.target, chat, strlen(chat), SOOTHE__TOKENIZE_START | SOOTHE__TOKENIZE_SPECIAL,
+                          &err),
+         &err);
+    for (int32_t i = 0; i < n; i++)
+        must(soothe__follower_push(&f, &r, i, tokens[i], &err), &err);
+    must(soothe__follower_tokenize(&f, &r, &err), &err);
+    for (size_t i = 0; i < f.tokens.n; i++) {
+        const size_t size = strlen(names);
+        snprintf(names + size, sizeof names - size, "%s|", llama_vocab_get_text(r.own, f.tokens.data[i]));
+    }
+    assert_string_equal(names, expected);
+    free(tokens);
+    soothe__follower_free(&f);
+    soothe__follow_rules_free(&r);
+}
+
+static void test_special_tokens_are_mapped_by_role(void **state) {
+    (void)state;
+    const char *given = getenv("SOOTHE_TEST_MODEL"), *slash = given ? strrchr(given, '/') : NULL;
+    char        path[1024];
+    snprintf(path, sizeof path, "%.*sgemma-3-270m-q4_k_m.gguf", slash ? (int)(slash + 1 - given) : 0,
+             slash ? given : "");
+    struct llama_model *smol = given ? load_vocabulary(given) : NULL, *gemma = slash ? load_vocabulary(path) : NULL;
+    assert_true(tiny_model_write(BASE, &(struct tiny_options){.n_blocks = 1, .d = 32}));
+    struct llama_model *bare = load_vocabulary(BASE); /* without marks of turns */
+    if (smol && gemma) {
+        check_chat(smol, gemma, "<|im_start|>user\nHi<|im_end|>\n",
+                   "<bos>|<start_of_turn>|user|\n|Hi|<end_of_turn>|\n|");
+        check_chat(gemma, smol, "<start_of_turn>user\nHi<end_of_turn>\n",
+                   "<|im_start|>|user|\xC4\x8A|Hi|<|im_end|>|\xC4\x8A|");
+        check_chat(smol, bare, "hi<|im_start|>hi<|im_end|>", "h|i|\xC4\x8A|h|i|<|259|>|");
+    }
+    llama_model_free(bare);
+    llama_model_free(smol);
+    llama_model_free(gemma);
+}
+
+/* ---- a pair of models ---------------------------------------------------------------------------------------- */
 
 struct pair {
     struct llama_model       *target, *base; /* base: whose tokens the calibrator has */
@@ -347,8 +391,7 @@ static void close_pair(struct pair *p) {
     llama_model_free(p->base);
 }
 
-/* ---- what a sequence should be
- * ---------------------------------------------------------------------------------------------- */
+/* ---- what a sequence should be ------------------------------------------------------------------------------- */
 
 enum { N_SEQ = 4, LENGTH_MAX = 200 };
 
@@ -440,8 +483,7 @@ static void check_state(const struct pair *p, const struct shadow *s, int32_t n,
     free(expected);
 }
 
-/* ---- random calls
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- random calls -------------------------------------------------------------------------------------------- */
 
 /* Tokens that merge differently in the tiny vocabularies, bytes of longer characters, ends of text. */
 static llama_token random_token(const struct llama_vocab *vocab, struct soothe__rng *rng) {
@@ -578,9 +620,7 @@ static void test_after_any_calls_the_state_is_that_of_a_fresh_calibrator(void **
     try_pair(&words, &gpt2, 5);
 }
 
-/* ---- by hand
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- by hand ------------------------------------------------------------------------------------------------- */
 
 static void decode_one(struct soothe_session *s, llama_token token, llama_pos pos) {
     struct soothe_error err;
@@ -721,6 +761,7 @@ static void test_equal_vocabularies_are_coupled_by_token(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_growing_text_has_the_tokens_of_the_whole_one),
+        cmocka_unit_test(test_special_tokens_are_mapped_by_role),
         cmocka_unit_test(test_after_any_calls_the_state_is_that_of_a_fresh_calibrator),
         cmocka_unit_test(test_a_sequence_without_text_and_one_within_a_character_have_a_state),
         cmocka_unit_test(test_a_token_in_two_sequences_is_text_of_both),

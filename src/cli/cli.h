@@ -37,6 +37,8 @@ extern const struct soothe__command soothe__command_lasso;
 int                                 soothe__cmd_lasso(int argc, const char **argv);
 extern const struct soothe__command soothe__command_eval;
 int                                 soothe__cmd_eval(int argc, const char **argv);
+extern const struct soothe__command soothe__command_tune;
+int                                 soothe__cmd_tune(int argc, const char **argv);
 extern const struct soothe__command soothe__command_score;
 int                                 soothe__cmd_score(int argc, const char **argv);
 extern const struct soothe__command soothe__command_score_train; /* subcommands of score */
@@ -51,6 +53,8 @@ extern const struct soothe__command soothe__command_sasa;
 int                                 soothe__cmd_sasa(int argc, const char **argv);
 extern const struct soothe__command soothe__command_polar;
 int                                 soothe__cmd_polar(int argc, const char **argv);
+extern const struct soothe__command soothe__command_nado;
+int                                 soothe__cmd_nado(int argc, const char **argv);
 extern const struct soothe__command soothe__command_methods;
 int                                 soothe__cmd_methods(int argc, const char **argv);
 extern const struct soothe__command soothe__command_cfl;

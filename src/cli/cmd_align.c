@@ -25,9 +25,10 @@ const struct soothe__command soothe__command_align = {
         "texts\n"
         "alone) learn in steps; contrastive (the paper's), ridge and procrustes fit a map between the output spaces "
         "on\n"
-        "tokens that both vocabularies have; transfer carries a calibrator's own matrices over by such a map. Without "
-        "a\n"
-        "calibrator, preference fits a matrix on the target's own state. Data as for soothe calibrator train; what is\n"
+        "tokens that both vocabularies have; transfer carries a calibrator's own matrices over by such a map; random "
+        "is the\n"
+        "control. Without a calibrator, preference fits a matrix on the target's own state. Data as for calibrator "
+        "train; what is\n"
         "held out of them, or --heldout, gives the figures at the end.\n",
 };
 
@@ -192,7 +193,7 @@ static int check(struct choice *c, const char *more) {
         return soothe__print_misuse("align", "where to? -o names the alignment to be written");
     if (objective < 0)
         return soothe__print_misuse(
-            "align", "--objective is preference, fused, contrastive, ridge, procrustes or transfer, not \"%s\"",
+            "align", "--objective is preference, fused, contrastive, ridge, procrustes, transfer or random, not \"%s\"",
             c->objective);
     if (!c->calibrator && !c->matrix && !c->bias)
         return soothe__print_misuse("align",
@@ -258,7 +259,7 @@ int soothe__cmd_align(int argc, const char **argv) {
         TEXT_OPTION("calibrator", '\0', calibrator, "to be aligned; stays as it is", "FILE"),
         TEXT_OPTION("base", '\0', base, "model that the calibrator was made from, if not the target itself", "MODEL"),
         TEXT_OPTION("objective", '\0', objective,
-                    "preference (default), fused, contrastive, ridge, procrustes or transfer", "NAME"),
+                    "preference (default), fused, contrastive, ridge, procrustes, transfer or random", "NAME"),
         TEXT_OPTION("output", 'o', output, "the alignment to be written", "FILE"),
         LIST_OPTION("data", data, "pairs and texts; may be repeated", "FILE"),
         LIST_OPTION("heldout", heldout, "texts for the figures at the end; may be repeated", "FILE"),

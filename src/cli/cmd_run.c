@@ -37,7 +37,7 @@ struct choice {
     char  *prompt, *file, *prompts, *system, *risk;
     char  *n_predict, *n_threads, *n_ctx, *n_parallel, *n_gpu_layers;
     char  *temp, *top_k, *top_p, *min_p, *repeat_penalty, *repeat_last_n, *frequency_penalty, *presence_penalty, *seed;
-    int    chat, echo, compare, json, mask;
+    int    chat, echo, compare, json, mask, gate;
 };
 
 /* What it all comes to. */
@@ -97,20 +97,30 @@ static int check_choice(const struct choice *c, const char *word, const char *mo
     return SOOTHE__EXIT_DONE;
 }
 
-/* --strength, --calibrator and --base are words for parameters of the methods. */
+/* --strength, --calibrator and --base are words for parameters of the methods; --gate and --strength auto for a gate
+ * ahead of them. */
 static int read_methods(struct job *job, const struct choice *c) {
     struct soothe_error err;
-    const char *const   names[]  = {"strength", "calibrator", "base"};
-    const char *const   values[] = {c->strength, c->calibrator, c->base};
-    enum soothe_status  status   = c->methods ? SOOTHE_OK : soothe__chain_add(&job->chain, NULL, &err);
+    const bool          automatic = c->strength && !strcmp(c->strength, "auto");
+    const char *const   names[]   = {"strength", "calibrator", "base"};
+    const char *const   values[]  = {automatic ? NULL : c->strength, c->calibrator, c->base};
+    enum soothe_status  status    = c->methods ? SOOTHE_OK : soothe__chain_add(&job->chain, NULL, &err);
     for (size_t i = 0; c->methods && c->methods[i] && !status; i++)
         status = soothe__chain_add(&job->chain, c->methods[i], &err);
     for (size_t i = 0; i < sizeof names / sizeof *names && !status; i++)
         if (values[i])
             status = soothe__chain_set(&job->chain, names[i], values[i], &err);
+    if (!status && (c->gate || automatic) && !soothe__chain_has_stage(&job->chain, "gate"))
+        status = soothe__chain_add_first(&job->chain, "gate", &err);
     if (status)
         return soothe__print_misuse("run", "%s", err.message);
-    if (c->compare && job->chain.n == 1 && !strcmp(job->chain.items[0].method->name, "none"))
+    bool acts = false;
+    for (size_t i = 0; i < job->chain.n; i++)
+        acts = acts || (strcmp(job->chain.items[i].method->stage, "none") != 0 &&
+                        strcmp(job->chain.items[i].method->stage, "gate") != 0);
+    if (!acts && soothe__chain_has_stage(&job->chain, "gate"))
+        return soothe__print_misuse("run", "a gate needs a method that it can hold back, not none");
+    if (c->compare && !acts)
         return soothe__print_misuse("run", "--compare needs a method to compare with, not none");
     return SOOTHE__EXIT_DONE;
 }
@@ -134,11 +144,22 @@ static enum soothe_status listen(struct job *job, struct soothe_error *err) {
     return soothe__session_tap(job->applied.session, SOOTHE__LISTENER_CALLER, node, err);
 }
 
+static enum soothe_status open_risk(struct job *job, const char *name, struct soothe_error *err) {
+    char              *path   = NULL;
+    enum soothe_status status = SOOTHE_OK;
+    if (!strcmp(name, "default"))
+        status = soothe__shipped_file(&path, "default.probe.gguf", "probe", "give one by --risk FILE", err);
+    if (!status)
+        status = soothe__probe_open(&job->probe, path ? path : name, job->model_path, err);
+    free(path);
+    return status;
+}
+
 static enum soothe_status prepare(struct job *job, const struct choice *c, struct soothe_error *err) {
     struct soothe__generate_options *g      = &job->generate;
     enum soothe_status               status = soothe__choose_model(&job->model_path, c->model, err);
     if (status == SOOTHE_OK && c->risk)
-        status = soothe__probe_open(&job->probe, c->risk, job->model_path, err);
+        status = open_risk(job, c->risk, err);
     if (status == SOOTHE_OK)
         status = soothe__target_load(&job->model, job->model_path, job->n_gpu_layers, err);
     if (status == SOOTHE_OK)
@@ -179,6 +200,7 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
                                     .model_path = job->model_path,
                                     .seed       = g->sampling.seed,
                                     .probe      = job->probe,
+                                    .gated      = soothe__chain_has_stage(&job->chain, "gate"),
                                     .n_doses    = c->compare ? 2 : 1,
                                     .stop       = stop};
     g->stop                   = stop;
@@ -192,8 +214,8 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
         fprintf(stderr, "%lld tokens, %.1f tokens/s (prompt: %lld tokens in %.2f s)\n", (long long)stats.n_tokens,
                 (double)stats.n_tokens / fmax(stats.token_seconds, 1e-9), (long long)stats.n_prompt_tokens,
                 stats.prompt_seconds);
-    soothe__tell_events(&job->applied);
     tell_coupling(soothe__session_coupling(job->applied.session));
+    soothe__tell_events(&job->applied);
     soothe__run_output_tell_risk(&job->output);
     if (job->output.out_of_memory)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory keeping a continuation");
@@ -279,7 +301,8 @@ int soothe__cmd_run(int argc, const char **argv) {
          "METHOD"},
         TEXT_OPTION("calibrator", '\0', calibrator, "the calibrator of fusion", "FILE"),
         TEXT_OPTION("base", '\0', base, "base of a packed calibrator, if not the target itself", "MODEL"),
-        TEXT_OPTION("strength", '\0', strength, "of the methods; 0: plain; default: what each recommends", "X"),
+        TEXT_OPTION("strength", '\0', strength,
+                    "of the methods; 0: plain; auto: as --gate; default: what each recommends", "X"),
         TEXT_OPTION("alpha", '\0', strength, "the same", "X"),
         TEXT_OPTION("prompt", 'p', prompt, "the text to go on from; - instead: standard input", "TEXT"),
         TEXT_OPTION("file", 'f', file, "the text of a file", "FILE"),
@@ -303,7 +326,8 @@ int soothe__cmd_run(int argc, const char **argv) {
         FLAG_OPTION("echo", echo, "the prompt before its continuation"),
         FLAG_OPTION("compare", compare, "plain | soothed, side by side, with equal random numbers"),
         FLAG_OPTION("mask", mask, "crude words as f***"),
-        TEXT_OPTION("risk", '\0', risk, "a probe: the risk of each token, as it is spoken", "PROBE"),
+        TEXT_OPTION("risk", '\0', risk, "a probe, or default: the risk of each token, as it is spoken", "PROBE"),
+        FLAG_OPTION("gate", gate, "soothed only where a risk is seen coming; --strength auto is the same"),
         FLAG_OPTION("json", json, "a line of JSON for each prompt, with each token's log-probability"),
         POPT_TABLEEND};
     poptContext context;

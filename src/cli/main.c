@@ -18,11 +18,13 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_ppl,
     &soothe__command_lasso,
     &soothe__command_eval,
+    &soothe__command_tune,
     &soothe__command_score,
     &soothe__command_probe,
     &soothe__command_sasa,
     &soothe__command_control_vector,
     &soothe__command_polar,
+    &soothe__command_nado,
     &soothe__command_methods,
     &soothe__command_cfl,
 };

@@ -31,6 +31,7 @@ struct soothe__run_output {
     const struct llama_vocab         *vocab;
     const char                       *model_path;
     uint32_t                          seed;
+    bool                              gated;      /* the dose of each token is told */
     const struct soothe__probe       *probe;      /* whose risk is told; NULL: none */
     double                            highest[2]; /* risk of any token so far, of each dose */
     size_t                            n_doses;    /* of each prompt: 2 to compare, plain first */

@@ -122,6 +122,13 @@ static json_t *json_of_risk(const struct soothe__run_output *o, const struct soo
     return list;
 }
 
+static json_t *json_of_doses(const struct soothe__run_result *r) {
+    json_t *list = json_array();
+    for (int32_t i = 0; i < r->n_tokens; i++)
+        json_array_append_new(list, soothe__json_rounded((double)r->tokens[i].dose));
+    return list;
+}
+
 /* Adds what belongs to one continuation. */
 static void describe(json_t *object, const struct soothe__run_output *o, const struct soothe__run_result *r,
                      double strength) {
@@ -129,6 +136,8 @@ static void describe(json_t *object, const struct soothe__run_output *o, const s
     json_object_set_new(object, "text", json_stringn(r->text, r->size));
     json_object_set_new(object, "finish", json_string(soothe__finish_name(r->finish)));
     json_object_set_new(object, "tokens", json_of_tokens(r));
+    if (o->gated)
+        json_object_set_new(object, "dose", json_of_doses(r));
     if (o->probe)
         json_object_set_new(object, "risk", json_of_risk(o, r));
     json_object_set_new(object, "timings",

@@ -38,8 +38,7 @@ static enum soothe_status split(llama_token **tokens, int32_t *n, int32_t n_befo
     return SOOTHE_OK;
 }
 
-/* Does this vocabulary put a space before every text? */
-static bool adds_leading_space(const struct llama_vocab *vocab) {
+bool soothe__adds_leading_space(const struct llama_vocab *vocab) {
     llama_token   tokens[4];
     char          bytes[16];
     const int32_t n = llama_tokenize(vocab, "a", 1, tokens, 4, false, false);
@@ -75,7 +74,7 @@ static enum soothe_status split_continued(llama_token **tokens, int32_t *n, cons
 enum soothe_status soothe__tokenize(llama_token **tokens, int32_t *n_tokens, const struct llama_vocab *vocab,
                                     const char *text, size_t size, int flags, struct soothe_error *err) {
     const bool special = (flags & SOOTHE__TOKENIZE_SPECIAL) != 0;
-    if (!(flags & SOOTHE__TOKENIZE_START) && adds_leading_space(vocab))
+    if (!(flags & SOOTHE__TOKENIZE_START) && soothe__adds_leading_space(vocab))
         return split_continued(tokens, n_tokens, vocab, text, size, special, err);
     const bool               bos    = (flags & SOOTHE__TOKENIZE_START) && llama_vocab_get_add_bos(vocab);
     const enum soothe_status status = split(tokens, n_tokens, bos, vocab, text, size, special, err);

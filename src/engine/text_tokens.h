@@ -30,6 +30,9 @@ enum soothe_status soothe__tokenize_pair(llama_token **tokens, int32_t *n_tokens
 /* What generation starts from when there is no prompt: BOS, else end of turn, else end of text, else token 0. */
 llama_token soothe__start_token(const struct llama_vocab *vocab);
 
+/* Does this vocabulary put a space before every text? */
+bool soothe__adds_leading_space(const struct llama_vocab *vocab);
+
 /* Bytes of a token as it stands in a text, perhaps part of a character; special tokens have none.
  * Writes at most `size` and returns how many there are; never zero-terminated. */
 size_t soothe__token_bytes(const struct llama_vocab *vocab, llama_token token, char *out, size_t size);

@@ -116,7 +116,7 @@ enum soothe_status soothe__branch_enable(struct soothe_session *s, const struct 
     b->n_most         = (int32_t)(s->n_ubatch < s->n_batch ? s->n_ubatch : s->n_batch);
     b->n_most         = b->n_most < PIECE_MAX ? b->n_most : PIECE_MAX;
     b->n_vocab        = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(s->target)));
-    b->n_keepable     = (int32_t)(KEPT_BYTES / sizeof(float)) / b->n_vocab;
+    b->n_keepable     = b->n_vocab > 0 ? (int32_t)(KEPT_BYTES / sizeof(float)) / b->n_vocab : 0;
     s->n_branch_cells = plan->n_spares;
     if (!allocate(b, s))
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for branches");

@@ -226,6 +226,10 @@ float soothe__session_dose(const struct soothe_session *s, llama_seq_id seq_id) 
     return seq_id >= 0 && seq_id < (llama_seq_id)s->n_seq ? s->dose[seq_id] : 0.0f;
 }
 
+float soothe__session_row_dose(const struct soothe_session *s, int32_t i) {
+    return i >= 0 && i < s->step.n_rows ? s->row_dose[i] : NAN;
+}
+
 /* ---- all memories in step ---------------------------------------------------------------------------------- */
 
 bool soothe__memory_apply(llama_memory_t memory, const struct soothe__memory_change *c) {
@@ -306,6 +310,10 @@ enum soothe_status soothe__session_tap(struct soothe_session *s, enum soothe__li
     snprintf(tap->node, sizeof tap->node, "%s", node ? node : "");
     tap->rows.n = 0;
     return SOOTHE_OK;
+}
+
+bool soothe__session_listens(const struct soothe_session *s, enum soothe__listener who) {
+    return s->taps[who].node[0] != '\0';
 }
 
 const float *soothe__session_tapped(const struct soothe_session *s, enum soothe__listener who, int32_t i) {

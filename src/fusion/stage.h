@@ -66,6 +66,9 @@ enum soothe_status soothe__session_set_dose(struct soothe_session *s, llama_seq_
                                             struct soothe_error *err);
 float              soothe__session_dose(const struct soothe_session *s, llama_seq_id seq_id);
 
+/* The dose, gates included, of the last decode's i-th requested output, in batch order; NaN if there is none. */
+float soothe__session_row_dose(const struct soothe_session *s, int32_t i);
+
 /* ---- fusion as a stage: calibrator_stage.c ------------------------------------------------------------------ */
 
 /* The first calibrator added is the one that soothe_session_set_strength and SOOTHE_STATE_CALIBRATOR mean.
@@ -116,6 +119,7 @@ enum soothe__listener {
  * errors  SOOTHE_E_ARGUMENT a name too long */
 enum soothe_status soothe__session_tap(struct soothe_session *s, enum soothe__listener who, const char *node,
                                        struct soothe_error *err);
+bool               soothe__session_listens(const struct soothe_session *s, enum soothe__listener who);
 /* The row (d) of the last decode's i-th requested output, in batch order; NULL if there is none. Of a decode under way:
  * rows of which the graph has come that far (in `gate` and `state`: the row at hand). */
 const float *soothe__session_tapped(const struct soothe_session *s, enum soothe__listener who, int32_t i);

@@ -16,12 +16,11 @@ struct soothe__boundaries {
     size_t                    n_pairs, n_places;
 };
 
-/* ---- characters ------------------------------------------------------------------------------------------- */
+/* ---- characters ---------------------------------------------------------------------------------------------- */
 
 enum { NO_CHARACTER = 0x110000, SPACE_MARK = 0x2581 };
 
-/* The code point at s; a byte that begins none counts as one of its own. SentencePiece's mark for a space is a space.
- */
+/* The code point at s; a byte that begins none counts as one of its own. SentencePiece's space is a space. */
 static uint32_t character_at(const char *s, size_t size, size_t *length) {
     const unsigned char *u = (const unsigned char *)s;
     const size_t         n = u[0] < 0x80 ? 1 : u[0] < 0xE0 ? 2 : u[0] < 0xF0 ? 3 : 4;
@@ -56,7 +55,7 @@ static bool ends_letters(uint32_t c) {
            c == 0xFF01 || c == 0xFF1F;
 }
 
-/* ---- neighbours within tokens ------------------------------------------------------------------------------- */
+/* ---- neighbours within tokens -------------------------------------------------------------------------------- */
 
 static size_t place_of(const struct soothe__boundaries *b, uint64_t pair) {
     size_t i = (size_t)(pair * 0x9E3779B97F4A7C15u >> 20) & (b->n_places - 1);
@@ -98,7 +97,7 @@ static bool add_neighbours(struct soothe__boundaries *b, const char *text) {
     return true;
 }
 
-/* ---- the vocabulary --------------------------------------------------------------------------------------------- */
+/* ---- the vocabulary ------------------------------------------------------------------------------------------ */
 
 /* Pre-tokenizers whose patterns were read: in each, letters are matched by \p{L}+ with at most one other character
  * before them, white space by patterns that begin with it, and nothing looks back. */
@@ -150,13 +149,6 @@ static enum soothe_status read_vocabulary(struct soothe__boundaries *b, struct s
     return SOOTHE_OK;
 }
 
-bool soothe__adds_leading_space(const struct llama_vocab *vocab) {
-    llama_token   tokens[4];
-    char          bytes[16];
-    const int32_t n = llama_tokenize(vocab, "a", 1, tokens, 4, false, false);
-    return n > 0 && soothe__token_bytes(vocab, tokens[0], bytes, sizeof bytes) > 0 && bytes[0] == ' ';
-}
-
 enum soothe_status soothe__boundaries_new(struct soothe__boundaries **out, const struct llama_model *model,
                                           struct soothe_error *err) {
     struct soothe__boundaries *b      = soothe__calloc(1, sizeof *b);
@@ -194,8 +186,7 @@ void soothe__boundaries_free(struct soothe__boundaries *b) {
     free(b);
 }
 
-/* ---- boundaries ---------------------------------------------------------------------------------------------------
- */
+/* ---- boundaries ---------------------------------------------------------------------------------------------- */
 
 /* p is where a character begins that follows another, at `before`. */
 static bool is_boundary(const struct soothe__boundaries *b, const char *text, size_t size, size_t before, size_t p) {
@@ -224,8 +215,7 @@ size_t soothe__boundary_behind(const struct soothe__boundaries *b, const char *t
     return from;
 }
 
-/* ---- tokens -------------------------------------------------------------------------------------------------------
- */
+/* ---- tokens -------------------------------------------------------------------------------------------------- */
 
 bool soothe__tokens_reserve(struct soothe__tokens *t, size_t n) {
     if (n > t->capacity) {

@@ -38,7 +38,4 @@ enum soothe_status soothe__boundaries_tokenize(const struct soothe__boundaries *
                                                const char *text, size_t size, bool tail, struct soothe_error *err);
 bool               soothe__tokens_reserve(struct soothe__tokens *t, size_t n); /* room for n in all */
 
-/* Does this vocabulary put a space before every text? */
-bool soothe__adds_leading_space(const struct llama_vocab *vocab);
-
 #endif /* SOOTHE_TEXT_BOUNDARIES_H */

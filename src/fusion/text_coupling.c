@@ -101,7 +101,7 @@ const struct soothe__coupling_counts *soothe__coupling_counts(const struct sooth
     return &c->counts;
 }
 
-/* ---- the cache -------------------------------------------------------------------------------------------------- */
+/* ---- the cache ----------------------------------------------------------------------------------------------- */
 
 /* Takes from the cache of a sequence what lies behind its first n tokens. A recurrent one must be emptied for that. */
 static void cut_cache(struct sequence *s, llama_seq_id seq, size_t n, struct llama_context *ctx) {
@@ -208,8 +208,7 @@ bool soothe__coupling_memory(struct soothe__coupling *c, const struct soothe__me
     return done;
 }
 
-/* ---- what is to be decoded ------------------------------------------------------------------------------------------
- */
+/* ---- what is to be decoded ----------------------------------------------------------------------------------- */
 
 static bool room_for(void *data, size_t n, size_t *capacity, size_t size) {
     void **array = data;
@@ -343,8 +342,7 @@ static enum soothe_status plan_step(struct soothe__coupling *c, const struct soo
     return status;
 }
 
-/* ---- decoding it
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- decoding it --------------------------------------------------------------------------------------------- */
 
 static enum soothe_status make_piece(struct soothe__coupling *c, int32_t n, struct soothe_error *err) {
     if (c->piece.token)

@@ -49,7 +49,7 @@ llama_pos soothe__follower_end(const struct soothe__follower *f) {
     return f->n ? f->entries[f->n - 1].pos : -1;
 }
 
-/* ---- tokens to text ---------------------------------------------------------------------------------------------- */
+/* ---- tokens to text ------------------------------------------------------------------------------------------ */
 
 static bool text_room(struct soothe__follower *f, size_t n) {
     if (f->n_text + n <= f->text_capacity)
@@ -121,8 +121,7 @@ enum soothe_status soothe__follower_push(struct soothe__follower *f, const struc
     return SOOTHE_OK;
 }
 
-/* ---- cuts and copies
- * -------------------------------------------------------------------------------------------------- */
+/* ---- cuts and copies ----------------------------------------------------------------------------------------- */
 
 /* Keeps the first n tokens of the target. */
 static void cut(struct soothe__follower *f, size_t n) {
@@ -235,8 +234,7 @@ enum soothe_status soothe__follower_copy(struct soothe__follower *to, const stru
     return status;
 }
 
-/* ---- text to tokens
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- text to tokens ------------------------------------------------------------------------------------------ */
 
 /* Notes the last boundary of the piece that was tokenized, so that the next time need not go further back. */
 static enum soothe_status note_boundary(struct soothe__follower *f, const struct soothe__follow_rules *r,

@@ -25,7 +25,7 @@ enum soothe_status soothe__follow_rules_new(struct soothe__follow_rules *r, cons
                                             const struct llama_model *own, struct soothe_error *err);
 void               soothe__follow_rules_free(struct soothe__follow_rules *r);
 
-/* ---- special tokens: text_roles.c --------------------------------------------------------------------------- */
+/* ---- special tokens: text_roles.c ---------------------------------------------------------------------------- */
 
 enum soothe__role_kind { SOOTHE__ROLE_TEXT, SOOTHE__ROLE_NOTHING, SOOTHE__ROLE_LINE_BREAK, SOOTHE__ROLE_TOKEN };
 struct soothe__role {
@@ -35,7 +35,7 @@ struct soothe__role {
 /* first: nothing stands before the token */
 struct soothe__role soothe__role_of(const struct soothe__follow_rules *r, llama_token token, bool first);
 
-/* ---- a sequence ------------------------------------------------------------------------------------------------ */
+/* ---- a sequence ---------------------------------------------------------------------------------------------- */
 
 /* One token of the target, and what stood there when it had come. */
 struct soothe__followed {

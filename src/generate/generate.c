@@ -275,9 +275,10 @@ static enum soothe_status append(struct generator *g, struct slot *s, llama_toke
     *n_new = soothe__utf8_push(&s->bytes, bytes, n, s->text + s->c.size);
     s->c.size += *n_new;
     s->text[s->c.size]         = '\0';
-    s->tokens[s->c.n_tokens++] = (struct soothe__generated_token){token, (float)p, NAN, s->c.size};
-    s->c.text                  = s->text;
-    s->c.tokens                = s->tokens;
+    s->tokens[s->c.n_tokens++] = (struct soothe__generated_token){
+        token, (float)p, NAN, soothe__session_row_dose(g->session, s->i_row), s->c.size};
+    s->c.text   = s->text;
+    s->c.tokens = s->tokens;
     free(large);
     return SOOTHE_OK;
 }

@@ -78,6 +78,7 @@ struct soothe__generated_token {
     llama_token id;
     float       log_prob; /* of the model as fused, before sampling, in nats; NaN unless asked for */
     float       reading;  /* options.read of the token's own state; NaN without, and before the step that follows */
+    float       dose;     /* under which it was chosen: the continuation's, times the gates'              */
     size_t      text_end; /* text[0 … text_end) was whole with this token                          */
 };
 

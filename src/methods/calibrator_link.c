@@ -21,19 +21,18 @@ static enum soothe_status open_shipped(struct soothe_calibrator **cal, const cha
     return status ? soothe__fail(err, status, "%s", why.message) : SOOTHE_OK;
 }
 
-enum soothe_status soothe__link_open_calibrator(struct soothe__link *l, const char *path, const char *base_path,
-                                                const char *alignment_path,
-                                                enum soothe_status (*shipped)(char **path, struct soothe_error *err),
-                                                const char *option, const char *target_path, struct soothe_error *err) {
+enum soothe_status soothe__link_open_calibrator(struct soothe__link *l, const struct soothe__calibrator_source *source,
+                                                const char *target_path, struct soothe_error *err) {
     struct soothe_calibrator       *cal    = NULL;
     struct soothe_calibrator_params params = soothe_calibrator_params_default();
     char                           *found  = NULL;
-    params.base_path                       = base_path;
-    params.alignment_path                  = alignment_path;
-    enum soothe_status status              = path || alignment_path ? SOOTHE_OK : shipped(&found, err);
+    const bool                      given  = source->calibrator || source->alignment;
+    params.base_path                       = source->base;
+    params.alignment_path                  = source->alignment;
+    enum soothe_status status              = given ? SOOTHE_OK : source->shipped(&found, err);
     if (!status)
-        status = !found ? soothe_calibrator_open(&cal, path, target_path, &params, err)
-                        : open_shipped(&cal, found, option, target_path, &params, err);
+        status = given ? soothe_calibrator_open(&cal, source->calibrator, target_path, &params, err)
+                       : open_shipped(&cal, found, source->option, target_path, &params, err);
     free(found);
     if (status)
         return status;

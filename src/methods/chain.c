@@ -159,12 +159,37 @@ enum soothe_status soothe__chain_add(struct soothe__chain *chain, const char *te
     return status;
 }
 
+enum soothe_status soothe__chain_add_first(struct soothe__chain *chain, const char *text, struct soothe_error *err) {
+    const size_t             n      = chain->n;
+    const enum soothe_status status = soothe__chain_add(chain, text, err);
+    for (size_t added = n; added < chain->n; added++) {
+        const struct soothe__chain_item item = chain->items[added];
+        memmove(&chain->items[added - n + 1], &chain->items[added - n], n * sizeof item);
+        chain->items[added - n] = item;
+    }
+    return status;
+}
+
+static bool is_gate(const struct soothe__method *m) {
+    return strcmp(m->stage, "gate") == 0;
+}
+
+bool soothe__chain_has_stage(const struct soothe__chain *chain, const char *stage) {
+    bool has = false;
+    for (size_t i = 0; i < chain->n; i++)
+        has = has || strcmp(chain->items[i].method->stage, stage) == 0;
+    return has;
+}
+
+/* Not a gate's strength beside those of what it gates. */
 enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *name, const char *value,
                                      struct soothe_error *err) {
     bool               found  = false;
+    const bool         amount = !strcmp(name, "strength") || !strcmp(name, "alpha");
     enum soothe_status status = SOOTHE_OK;
     for (size_t i = 0; i < chain->n && !status; i++)
-        status = set_value(&chain->items[i], name, value, &found, err);
+        if (!amount || chain->n == 1 || !is_gate(chain->items[i].method))
+            status = set_value(&chain->items[i], name, value, &found, err);
     if (!status && !found && chain->n == 1)
         return no_parameter(chain->items[0].method, name, err);
     return status || found ? status : soothe__fail(err, SOOTHE_E_ARGUMENT, "no method of the chain takes %s", name);
@@ -254,7 +279,7 @@ void soothe__applied_names(const struct soothe__applied *a, char *out, size_t si
 
 const char *soothe__applied_source(const struct soothe__applied *a) {
     for (size_t i = 0; i < a->n; i++)
-        if (a->links[i].source)
+        if (a->links[i].source && !is_gate(a->links[i].method))
             return a->links[i].source;
     return NULL;
 }

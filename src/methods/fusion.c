@@ -5,9 +5,12 @@
 static enum soothe_status open_calibrator(struct soothe__link *l, const struct soothe__method_target *target,
                                           struct llama_context_params *context, struct soothe_error *err) {
     (void)context;
-    return soothe__link_open_calibrator(l, soothe__link_value(l, "calibrator")->text,
-                                        soothe__link_value(l, "base")->text, soothe__link_value(l, "alignment")->text,
-                                        soothe__default_calibrator, "--calibrator", target->path, err);
+    const struct soothe__calibrator_source source = {.calibrator = soothe__link_value(l, "calibrator")->text,
+                                                     .base       = soothe__link_value(l, "base")->text,
+                                                     .alignment  = soothe__link_value(l, "alignment")->text,
+                                                     .shipped    = soothe__default_calibrator,
+                                                     .option     = "--calibrator"};
+    return soothe__link_open_calibrator(l, &source, target->path, err);
 }
 
 static const struct soothe__parameter PARAMETERS[] = {

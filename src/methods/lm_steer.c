@@ -13,9 +13,11 @@ static enum soothe_status shipped(char **path, struct soothe_error *err) {
 static enum soothe_status open_steer(struct soothe__link *l, const struct soothe__method_target *target,
                                      struct llama_context_params *context, struct soothe_error *err) {
     (void)context;
-    return soothe__link_open_calibrator(l, soothe__link_value(l, "file")->text, NULL,
-                                        soothe__link_value(l, "alignment")->text, shipped,
-                                        "--method lm-steer:file=FILE", target->path, err);
+    const struct soothe__calibrator_source source = {.calibrator = soothe__link_value(l, "file")->text,
+                                                     .alignment  = soothe__link_value(l, "alignment")->text,
+                                                     .shipped    = shipped,
+                                                     .option     = "--method lm-steer:file=FILE"};
+    return soothe__link_open_calibrator(l, &source, target->path, err);
 }
 
 static const struct soothe__parameter PARAMETERS[] = {

@@ -8,7 +8,13 @@
 /* clang-format off */
 static const struct soothe__method *const METHODS[] = {
     &soothe__method_fusion,
+    &soothe__method_gate,
     &soothe__method_none,
+    &soothe__method_dexperts,
+    &soothe__method_self_debias,
+    &soothe__method_proxy,
+    &soothe__method_gedi,
+    &soothe__method_nado,
     &soothe__method_sasa,
     &soothe__method_cfl,
     &soothe__method_rad,

@@ -133,9 +133,14 @@ struct soothe__chain {
  * state   after an error the chain is as it was, and is freed as ever */
 enum soothe_status soothe__chain_add(struct soothe__chain *chain, const char *text, struct soothe_error *err);
 /* Sets a parameter of every method that has one of that name ("strength": the first parameter of each, whatever its
- * name). errors  SOOTHE_E_ARGUMENT no method of the chain has it, or a value out of its range */
+ * name, but a gate's only where it stands alone). errors  SOOTHE_E_ARGUMENT no method of the chain has it, or a value
+ * out of its range */
 enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *name, const char *value,
                                      struct soothe_error *err);
+/* Adds a method ahead of the others. errors  those of soothe__chain_add */
+enum soothe_status soothe__chain_add_first(struct soothe__chain *chain, const char *text, struct soothe_error *err);
+/* Does a method of that stage stand in it? */
+bool soothe__chain_has_stage(const struct soothe__chain *chain, const char *stage);
 /* "cfl+fusion:strength=0.5": what was given, files without their folders; "plain" for none; fresh, NULL: no memory. */
 char *soothe__chain_name(const struct soothe__chain *chain);
 void  soothe__chain_free(struct soothe__chain *chain); /* also of a zeroed one */
@@ -157,17 +162,21 @@ enum soothe_status soothe__chain_apply(struct soothe__applied *a, struct soothe_
                                        struct llama_model *target, const char *target_path,
                                        const struct llama_context_params *context, struct soothe_error *err);
 void               soothe__applied_release(struct soothe__applied *a); /* also of a zeroed one */
-/* "cfl+fusion", cut to size; the first link's file at work, or NULL; the strength of a single method, else NaN. */
+/* "cfl+fusion", cut to size; the first file at work that is no gate's, or NULL; the strength of a single method, else
+ * NaN. */
 void        soothe__applied_names(const struct soothe__applied *a, char *out, size_t size);
 const char *soothe__applied_source(const struct soothe__applied *a);
 float       soothe__applied_strength(const struct soothe__applied *a);
 
 /* The table's entries, each in its own file. */
 extern const struct soothe__method soothe__method_fusion, soothe__method_none;
+extern const struct soothe__method soothe__method_dexperts, soothe__method_proxy, soothe__method_gedi,
+    soothe__method_self_debias, soothe__method_nado;
 extern const struct soothe__method soothe__method_cfl, soothe__method_word_filter, soothe__method_bad_words;
 extern const struct soothe__method soothe__method_sasa, soothe__method_rad, soothe__method_best_of_n;
 extern const struct soothe__method soothe__method_lm_steer, soothe__method_safe_prompt, soothe__method_cmd,
     soothe__method_control_vector;
+extern const struct soothe__method soothe__method_gate;
 
 /* ---- the shipped calibrator: default_calibrator.c ---------------------------------------------------- */
 

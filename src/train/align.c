@@ -15,8 +15,8 @@
 #include "fusion/calibrator_file.h"
 #include "train/align_parts.h"
 
-static const char *const NAMES[SOOTHE__ALIGN_OBJECTIVES] = {"preference", "fused",      "contrastive",
-                                                            "ridge",      "procrustes", "transfer"};
+static const char *const NAMES[SOOTHE__ALIGN_OBJECTIVES] = {"preference", "fused",    "contrastive", "ridge",
+                                                            "procrustes", "transfer", "random"};
 
 const char *soothe__align_objective_name(enum soothe__align_objective objective) {
     return NAMES[objective];
@@ -93,7 +93,7 @@ static enum soothe_status check_calibrator(const struct soothe__align_run *run, 
     const struct soothe__align_request *r    = &run->r;
     const char                         *path = run->calibrator.path;
     const bool transfers = r->objective == SOOTHE__ALIGN_TRANSFER, steps = soothe__align_has_steps(r->objective);
-    if (!run->calibrator.meta)
+    if (!run->calibrator.meta || r->objective == SOOTHE__ALIGN_RANDOM)
         return SOOTHE_OK;
     if (steps && run->n_blocks == 0)
         return soothe__fail(

@@ -12,7 +12,8 @@ enum soothe__align_objective {
     SOOTHE__ALIGN_CONTRASTIVE, /* a map between the output spaces, by InfoNCE on common tokens (the paper's)       */
     SOOTHE__ALIGN_RIDGE,       /* the same in closed form                                                          */
     SOOTHE__ALIGN_PROCRUSTES,
-    SOOTHE__ALIGN_TRANSFER, /* A and B of the calibrator, carried over by a map and its way back                   */
+    SOOTHE__ALIGN_TRANSFER, /* A and B of the calibrator, carried over by a map and its way back                */
+    SOOTHE__ALIGN_RANDOM,   /* the same by a map that means nothing: the control                                */
     SOOTHE__ALIGN_OBJECTIVES,
 };
 const char *soothe__align_objective_name(enum soothe__align_objective objective);

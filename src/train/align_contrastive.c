@@ -60,19 +60,25 @@ static double anchor_loss(float *dq, const float *q, float size, const struct so
 
 double soothe__contrastive_loss(float *gradient, const float *w, const struct soothe__rows_pair *p,
                                 const uint32_t *anchors, const uint32_t *candidates, int32_t n, int32_t n_negatives,
-                                double temperature) {
-    const size_t d_x = (size_t)p->d_x, d_y = (size_t)p->d_y;
-    float        q[d_y], dq[d_y];
+                                double temperature, float *scratch, double *losses) {
+    const size_t d_x = (size_t)p->d_x, d_y = (size_t)p->d_y, width = (size_t)(1 + n_negatives);
     double       loss = 0;
+#pragma omp parallel for schedule(static)
     for (int32_t i = 0; i < n; i++) {
-        const float *x    = p->x + anchors[i] * d_x;
-        const float  size = image(q, x, w, d_x, d_y);
-        loss += anchor_loss(gradient ? dq : NULL, q, size, p, candidates + (size_t)i * (size_t)(1 + n_negatives),
-                            1 + n_negatives, temperature, 1.0 / n) /
-                n;
-        for (size_t k = 0; gradient && k < d_x; k++)
-            soothe__add_scaled(gradient + k * d_y, dq, x[k], d_y);
+        float      *q    = scratch + (size_t)i * 2 * d_y;
+        const float size = image(q, p->x + anchors[i] * d_x, w, d_x, d_y);
+        losses[i] = anchor_loss(gradient ? q + d_y : NULL, q, size, p, candidates + (size_t)i * width, (int32_t)width,
+                                temperature, 1.0 / n);
     }
+    for (int32_t i = 0; i < n; i++)
+        loss += losses[i] / n;
+    if (!gradient)
+        return loss;
+#pragma omp parallel for schedule(static)
+    for (size_t k = 0; k < d_x; k++) /* x^T dq by rows of W, each anchor in order */
+        for (int32_t i = 0; i < n; i++)
+            soothe__add_scaled(gradient + k * d_y, scratch + ((size_t)i * 2 + 1) * d_y, p->x[anchors[i] * d_x + k],
+                               d_y);
     return loss;
 }
 
@@ -81,6 +87,8 @@ double soothe__contrastive_loss(float *gradient, const float *w, const struct so
 struct fit {
     float                            *w, *gradient, *m, *v;
     uint32_t                         *order, *anchors, *candidates;
+    float                            *scratch;
+    double                           *losses;
     float                            *x; /* unit rows: their lengths mean nothing to a cosine, but to Adam's steps */
     struct soothe__rows_pair          p;
     const struct soothe__contrastive *o;
@@ -89,7 +97,7 @@ struct fit {
 };
 
 static void fit_free(struct fit *f) {
-    void *all[] = {f->gradient, f->m, f->v, f->order, f->anchors, f->candidates, f->x};
+    void *all[] = {f->gradient, f->m, f->v, f->order, f->anchors, f->candidates, f->x, f->scratch, f->losses};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
@@ -104,7 +112,10 @@ static bool fit_begin(struct fit *f, float *w, const struct soothe__rows_pair *p
     f->anchors    = soothe__calloc(batch, sizeof *f->anchors);
     f->candidates = soothe__calloc(batch * (size_t)(1 + o->n_negatives), sizeof *f->candidates);
     f->x          = soothe__calloc(p->n, d_x * sizeof(float));
-    if (!f->gradient || !f->m || !f->v || !f->order || !f->anchors || !f->candidates || !f->x)
+    f->scratch    = soothe__calloc(batch, 2 * (size_t)p->d_y * sizeof(float));
+    f->losses     = soothe__calloc(batch, sizeof *f->losses);
+    if (!f->gradient || !f->m || !f->v || !f->order || !f->anchors || !f->candidates || !f->x || !f->scratch ||
+        !f->losses)
         return false;
     for (size_t i = 0; i < p->n; i++) {
         const float size = norm(p->x + i * d_x, d_x);
@@ -136,7 +147,7 @@ static double step(struct fit *f, size_t from, int32_t n) {
     }
     memset(f->gradient, 0, size * sizeof(float));
     const double               loss = soothe__contrastive_loss(f->gradient, f->w, &f->p, f->anchors, f->candidates, n,
-                                                               f->o->n_negatives, f->o->temperature);
+                                                               f->o->n_negatives, f->o->temperature, f->scratch, f->losses);
     const double               updates = (double)++f->n_updates;
     const struct soothe__adamw a       = {.lr    = (float)f->o->rate,
                                           .beta1 = 0.9f,

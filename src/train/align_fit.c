@@ -190,6 +190,20 @@ static enum soothe_status find_norm(float *norm, struct soothe__align_run *run, 
     return status;
 }
 
+/* Rows of X are sent anywhere, to a length that rows of Y have. */
+static enum soothe_status random_map(float *p, const struct soothe__rows_pair *rows, uint64_t seed) {
+    struct soothe__rng rng = soothe__rng_seed(seed, 23);
+    const size_t       n_x = rows->n * (size_t)rows->d_x, n_y = rows->n * (size_t)rows->d_y;
+    double             x = 0, y = 0;
+    for (size_t i = 0; i < n_x; i++)
+        x += (double)rows->x[i] * (double)rows->x[i];
+    for (size_t i = 0; i < n_y; i++)
+        y += (double)rows->y[i] * (double)rows->y[i];
+    for (size_t i = 0; i < (size_t)rows->d_x * (size_t)rows->d_y; i++)
+        p[i] = (float)(soothe__rng_normal(&rng) * sqrt(x > 0 ? y / x / (double)rows->d_y : 0));
+    return SOOTHE_OK;
+}
+
 /* ---- the map -------------------------------------------------------------------------------------------------- */
 
 static enum soothe_status fit_map(struct fitting *f, struct soothe__align_run *run, struct soothe_error *err) {
@@ -200,15 +214,19 @@ static enum soothe_status fit_map(struct fitting *f, struct soothe__align_run *r
     f->p    = soothe__calloc((size_t)f->d_x * (size_t)f->d_y, sizeof *f->p);
     if (!f->p)
         return no_memory(err);
-    const double start = soothe__seconds();
-    const bool   ridge =
-        r->objective == SOOTHE__ALIGN_RIDGE || (r->objective == SOOTHE__ALIGN_TRANSFER && r->ridge_transfer);
-    enum soothe_status status = ridge ? soothe__map_ridge(f->p, &f->rows, r->ridge, err)
-                                : r->objective == SOOTHE__ALIGN_CONTRASTIVE
-                                    ? soothe__map_contrastive(f->p, &f->rows, &r->contrastive, &run->report->loss, err)
-                                    : soothe__map_procrustes(f->p, &f->rows, err);
-    run->report->seconds      = soothe__seconds() - start;
-    uint32_t *own             = soothe__calloc(held + 1, sizeof *own);
+    const double       start   = soothe__seconds();
+    const bool         carried = r->objective == SOOTHE__ALIGN_TRANSFER;
+    enum soothe_status status;
+    if (r->objective == SOOTHE__ALIGN_RANDOM)
+        status = random_map(f->p, &f->rows, r->seed);
+    else if (r->objective == SOOTHE__ALIGN_RIDGE || (carried && r->ridge_transfer))
+        status = soothe__map_ridge(f->p, &f->rows, r->ridge, err);
+    else if (r->objective == SOOTHE__ALIGN_CONTRASTIVE)
+        status = soothe__map_contrastive(f->p, &f->rows, &r->contrastive, &run->report->loss, err);
+    else
+        status = soothe__map_procrustes(f->p, &f->rows, err);
+    run->report->seconds = soothe__seconds() - start;
+    uint32_t *own        = soothe__calloc(held + 1, sizeof *own);
     for (size_t i = 0; own && i < held; i++)
         own[i] = (uint32_t)i;
     if (!status && !own)
@@ -278,9 +296,11 @@ static enum soothe_status transfer(struct fitting *f, struct soothe__align_run *
 }
 
 static enum soothe_status make_fusion(struct fitting *f, struct soothe__align_run *run, struct soothe_error *err) {
-    const struct soothe__fusion *own       = &run->own;
-    const bool                   transfers = run->r.objective == SOOTHE__ALIGN_TRANSFER;
-    const bool                   own_a     = own->form == SOOTHE_FORM_RESIDUAL && own->a;
+    const struct soothe__fusion *own      = &run->own;
+    const bool                   residual = own->form == SOOTHE_FORM_RESIDUAL && (own->a || own->b || own->bias);
+    const bool                   transfers =
+        run->r.objective == SOOTHE__ALIGN_TRANSFER || (run->r.objective == SOOTHE__ALIGN_RANDOM && residual);
+    const bool own_a = own->form == SOOTHE_FORM_RESIDUAL && own->a;
     run->fusion =
         (struct soothe__fusion){.form = own->form, .d_cal = transfers && !own->a ? 0 : own->d_cal, .d_tgt = f->d_y};
     if (transfers || own_a) {

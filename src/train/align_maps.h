@@ -36,10 +36,10 @@ enum soothe_status soothe__map_contrastive(float *w, const struct soothe__rows_p
                                            struct soothe_error *err);
 /* The mean loss of n anchors, and its gradient by W added to gradient (d_x, d_y), which may be NULL.
  * candidates  (n, 1 + n_negatives) rows of Y, the first of each is the anchor's own
- */
+ * scratch     (n, 2, d_y);  losses  (n) of each anchor */
 double soothe__contrastive_loss(float *gradient, const float *w, const struct soothe__rows_pair *p,
                                 const uint32_t *anchors, const uint32_t *candidates, int32_t n, int32_t n_negatives,
-                                double temperature);
+                                double temperature, float *scratch, double *losses);
 
 /* Multiplies W by the scale that brings XW closest to Y. */
 void soothe__map_rescale(float *w, const struct soothe__rows_pair *p);

@@ -28,10 +28,8 @@ struct soothe__train_options soothe__train_options_default(void) {
 }
 
 const char *soothe__objective_name(enum soothe__objective objective) {
-    return objective == SOOTHE__PREFERENCE ? "preference"
-           : objective == SOOTHE__PAPER    ? "paper"
-           : objective == SOOTHE__FUSED    ? "fused"
-                                           : "lm-steer";
+    static const char *const NAMES[] = {"preference", "paper", "lm-steer", "fused"};
+    return NAMES[objective];
 }
 
 uint16_t soothe__bf16_from_f32(float x) {
@@ -112,17 +110,17 @@ static enum soothe_status check(const struct soothe__train_shape *s, const struc
             err, SOOTHE_E_ARGUMENT,
             "the paper objective trains blocks under the calibrator's own head: it needs blocks and equal "
             "widths");
-    if (o->objective == SOOTHE__LM_STEER &&
-        (s->n_blocks != 0 || o->rank < 1 || o->rank > s->d_tgt || o->b || o->bias || o->given_states))
+    if (o->given_states && (s->n_blocks > 0 || s->d_cal < 1 || o->objective == SOOTHE__PAPER ||
+                            o->objective == SOOTHE__LM_STEER))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "given calibrator states are for matrices alone: no blocks, a width");
+    if (o->objective == SOOTHE__LM_STEER && (s->n_blocks != 0 || o->rank < 1 || o->rank > s->d_tgt || o->b || o->bias))
         return soothe__fail(
             err, SOOTHE_E_ARGUMENT,
             "lm-steer trains one matrix of a rank from 1 to the width %d, not %d, and nothing beside it", s->d_tgt,
             o->rank);
-    if (o->given_states && (s->n_blocks > 0 || s->d_cal < 1 || o->objective == SOOTHE__PAPER))
-        return soothe__fail(err, SOOTHE_E_ARGUMENT,
-                            "given calibrator states are for matrices alone: no blocks, a width");
-    if ((o->objective == SOOTHE__PREFERENCE || o->objective == SOOTHE__FUSED) &&
-        !(o->a && (s->n_blocks > 0 || o->given_states)) && !o->b && !o->bias)
+    const bool fused = o->objective == SOOTHE__PREFERENCE || o->objective == SOOTHE__FUSED; /* by A, B, bias */
+    if (fused && !(o->a && (s->n_blocks > 0 || o->given_states)) && !o->b && !o->bias)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "nothing to train: neither A with blocks nor B nor a bias");
     return SOOTHE_OK;
 }

@@ -10,7 +10,7 @@
  *   h_c = blocks(tokens), or given: the states of a calibrator that stays as it is   (T, d_cal), (R, d_cal)
  *   preference, fused:  h_f = h_t + A^T h_c + B^T h_t + b,  z = W_out h_f            (R, V)
  *   paper:              z = W_out h_c                                                (R, V)
- *   lm-steer:           z = W_out (h_t +- e P1 P2^T h_t), + but at rejected rows; P1, P2 (d_tgt, r)  (R, V)
+ *   lm-steer:           z = W_out (h_t +- e P1 P2^T h_t), + but at rejected rows; P1, P2 (d_tgt, r)    (R, V)
  * Preference: S(y) = sum over rows of log p_f(next) - log p_t(next);
  *   loss = mean over pairs of -log sigmoid(kappa (S(y+) - S(y-))) + lambda mean over KL rows of KL(p_t || p_f)
  * Paper, fused, lm-steer: loss = mean over rows of -log p(next).
@@ -29,8 +29,8 @@ struct soothe__train_shape {
     bool    qkv_bias;
 };
 
-enum soothe__objective { SOOTHE__PREFERENCE, SOOTHE__PAPER, SOOTHE__FUSED, SOOTHE__LM_STEER };
-const char *soothe__objective_name(enum soothe__objective objective); /* "preference", "paper", "fused", "lm-steer" */
+enum soothe__objective { SOOTHE__PREFERENCE, SOOTHE__PAPER, SOOTHE__LM_STEER, SOOTHE__FUSED };
+const char *soothe__objective_name(enum soothe__objective objective); /* "preference", "paper", "lm-steer", "fused" */
 enum soothe__precision { SOOTHE__PRECISION_AUTO, SOOTHE__PRECISION_BF16, SOOTHE__PRECISION_F32 };
 
 struct soothe__train_options {

@@ -13,12 +13,9 @@ static inline bool is_preference(const struct soothe__train_core *core) {
     return core->options.objective == SOOTHE__PREFERENCE;
 }
 
-static inline bool is_steer(const struct soothe__train_core *core) {
-    return core->options.objective == SOOTHE__LM_STEER;
-}
-
+/* Learns A, B and the bias. */
 static inline bool is_fused(const struct soothe__train_core *core) {
-    return core->options.objective != SOOTHE__PAPER;
+    return is_preference(core) || core->options.objective == SOOTHE__FUSED;
 }
 
 static inline bool has_a(const struct soothe__train_core *core) {
@@ -123,7 +120,7 @@ static enum soothe_status fuse(struct soothe__train_core *core, const struct soo
         status = add_product(core, core->h_c_operand, core->a, core->shape.d_cal, padded_rows(batch), err);
     if (!status && has_b(core))
         status = add_product(core, core->h_t_operand, core->b, d, padded_rows(batch), err);
-    if (!status && is_steer(core))
+    if (!status && core->options.objective == SOOTHE__LM_STEER)
         status = soothe__low_rank_forward(core, batch, err);
     for (int32_t i = 0; i < n && has_bias(core); i++)
         soothe__add_scaled(core->h_f + (size_t)i * width, core->parameters + core->bias, 1.0f, width);
@@ -133,11 +130,12 @@ static enum soothe_status fuse(struct soothe__train_core *core, const struct soo
 
 enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                         bool gradient, bool kl_of_all, struct soothe_error *err) {
-    const bool         fused  = is_fused(core);
-    const bool         plain  = fused && !(is_steer(core) && gradient); /* p_t is wanted */
+    const bool         states = core->options.objective != SOOTHE__PAPER;
     const float       *h_c    = NULL;
     enum soothe_status status = SOOTHE_OK;
     core->for_gradient        = gradient;
+    /* the plain model's likelihoods are wanted too */
+    const bool plain = is_fused(core) || (states && !gradient);
     if (core->blocks)
         status = soothe__blocks_forward(core->blocks, core->parameters, batch, &h_c, err);
     if (status)
@@ -146,19 +144,20 @@ enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const s
         gather_states(core, batch, h_c);
     if (has_a(core) && core->options.given_states)
         take_states(core, batch);
-    if (fused)
+    if (states)
         status = fuse(core, batch, err);
     if (status)
         return status;
     for (int32_t i = 0; i < batch->n_rows; i++) {
         core->next[i]          = batch->rows[i].next;
-        core->diverge[i]       = plain && (kl_of_all || (is_preference(core) && batch->rows[i].kind == SOOTHE__ROW_KL));
+        const bool kl          = is_preference(core) || !gradient;
+        core->diverge[i]       = plain && (kl_of_all || (kl && batch->rows[i].kind == SOOTHE__ROW_KL));
         core->log_p_t[i]       = batch->log_p_t ? batch->log_p_t[i] : NAN;
         core->needs_log_p_t[i] = plain && isnan(core->log_p_t[i]);
         core->kl[i]            = 0.0f;
     }
     const struct soothe__head_rows rows = {.n             = batch->n_rows,
-                                           .h             = fused ? core->h_operand : core->h_c_operand,
+                                           .h             = states ? core->h_operand : core->h_c_operand,
                                            .h_t           = core->h_t_operand,
                                            .next          = core->next,
                                            .diverge       = core->diverge,
@@ -216,7 +215,7 @@ struct soothe__train_result soothe__pass_loss(struct soothe__train_core        *
     struct soothe__train_result r = {0};
     for (int32_t i = 0; i < batch->n_rows; i++)
         r.nll -= (double)core->log_p[i] / batch->n_rows;
-    if (is_preference(core) || (is_steer(core) && !core->for_gradient)) {
+    if (is_preference(core) || (core->options.objective == SOOTHE__LM_STEER && !core->for_gradient)) {
         preference_loss(core, batch, &r);
         return r;
     }
@@ -262,10 +261,11 @@ enum soothe_status soothe__pass_backward(struct soothe__train_core *core, const 
         for (size_t k = 0; k < width; k++)
             core->g[(size_t)i * width + k] *= core->scale[i];
     const float *dh_c_rows = core->g;
-    if (is_fused(core)) {
+    if (core->options.objective != SOOTHE__PAPER) {
         soothe__pass_put_rows(core, core->h_operand, core->g, batch->n_rows, core->shape.d_tgt);
-        enum soothe_status status =
-            is_steer(core) ? soothe__low_rank_backward(core, batch, err) : fusion_backward(core, batch, err);
+        enum soothe_status status = core->options.objective == SOOTHE__LM_STEER
+                                        ? soothe__low_rank_backward(core, batch, err)
+                                        : fusion_backward(core, batch, err);
         if (status || !has_a(core) || !core->blocks)
             return status;
         dh_c_rows = core->dh_c_rows;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Every method with its parameters; --json holds the same, and more does not belong there.
 "$SOOTHE" methods | grep -c '(default)'
 "$SOOTHE" methods | sed -n '/^fusion/,/^    strength/p'
