@@ -11,10 +11,10 @@ mkdir -p "$work"
 model=$("$build/soothe" pull smollm2-135m-instruct)
 # A run that was stopped goes on: the checkpoint and the target's states stay in $work.
 "$build/soothe" calibrator train -m "$model" --blocks 0 \
-    --data data/train_pairs.jsonl.xz --data data/clean_texts.jsonl.xz \
+    --data data/train_pairs.jsonl.xz --data data/own_pairs.jsonl.xz --data data/clean_texts.jsonl.xz \
     --heldout data/heldout_pairs.jsonl.xz --heldout data/heldout_texts.jsonl.xz \
-    --states "$work/states.bin" -o "$work/trained.gguf"
+    --states "$work/states.bin" --default-strength 1.25 -o "$work/trained.gguf"
 "$build/soothe" calibrator pack "$work/trained.gguf" --base "$model" --type q8_0 -o "$out"
 ls -l "$out"
-"$build/soothe" ppl -m "$model" --calibrator "$out" --strength 0,0.5,1,1.5 --limit 200 \
+"$build/soothe" ppl -m "$model" --calibrator "$out" --strength 0,0.5,1,1.25,1.5 --limit 200 \
     --data data/heldout_pairs.jsonl.xz --data data/heldout_texts.jsonl.xz

@@ -357,7 +357,10 @@ static enum soothe_status open_matrices(struct soothe_calibrator *cal, const str
     if (which == OF_ALIGNMENT) {
         return soothe__alignment_apply(cal, p->alignment_path, g, target, err);
     }
-    const enum soothe_status status = soothe__fusion_read(&cal->fusion, g, n_blocks > 0, err);
+    enum soothe_status status = soothe__fusion_read(&cal->fusion, g, n_blocks > 0, err);
+    if (status == SOOTHE_OK && n_blocks > 0) { /* a vocabulary that needs an A is told before a width that lacks one */
+        status = compare_vocabularies(cal, g, target, false, err);
+    }
     return status ? status : soothe__fusion_check_target(&cal->fusion, g, "calibrator", target, err);
 }
 
@@ -389,7 +392,7 @@ static enum soothe_status open_into(struct soothe_calibrator *cal, const struct 
     if (status == SOOTHE_OK) {
         status = open_matrices(cal, g, which, target, p, err);
     }
-    if (status == SOOTHE_OK && cal->n_blocks > 0) {
+    if (status == SOOTHE_OK && cal->n_blocks > 0 && which != OWN) {
         status = compare_vocabularies(cal, g, target, which == NONE, err);
     }
     if (status == SOOTHE_OK && cal->n_blocks > 0) { /* with an alignment without A there are none */
