@@ -81,7 +81,7 @@ static const struct soothe__parameter PARAMETERS[] = {
     {"top-p", SOOTHE__NUMBER, "0.9", 0.01, 1, NULL, "only tokens of the target's own nucleus are possible; 1: all"},
     {"helpers", SOOTHE__CHOICE, "calibrator", 0, 0, "calibrator prefix anti-prefix",
      "without files: the shipped calibrator forward and backward, or the target behind two prefixes or one"},
-    {"gain", SOOTHE__NUMBER, "0.35", -100, 100, NULL,
+    {"gain", SOOTHE__NUMBER, "0.28", -100, 100, NULL,
      "of calibrators, as a multiple of their own strength, and of LoRAs"},
     {"model", SOOTHE__FILE, NULL, 0, 0, NULL, "the model that helpers are made of; the target if not given"},
     {.name = NULL}};

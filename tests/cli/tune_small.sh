@@ -20,7 +20,8 @@ python3 - <<'END'
 import json
 first, weak = json.load(open("first.json")), json.load(open("weak.json"))
 points = first["points"]
-print([(p["round"], p["value"]) for p in points])
+print([p["round"] for p in points])
+assert all(p["value"] is None or 0 < p["value"] <= 8 for p in points), points
 assert [p["method"] for p in points[:3]] == ["plain", "fusion:strength=4", "fusion:strength=8"]
 chosen = [p for p in points if p["chosen"]]
 assert len(chosen) == 1 and first["chosen"] == {"method": chosen[0]["method"], "value": chosen[0]["value"]}
@@ -32,6 +33,6 @@ END
 for words in "" "--suite challenging-mini" "--suite challenging-mini --out x --budget much" "--suite challenging-mini --out x --target ppl=1" \
     "--suite challenging-mini --out x --from 2" "--suite challenging-mini --out x --parameter power" \
     "--suite challenging-mini --out x --identical 95%" "--suite challenging-mini --out x --methods magic:x=1" "word"; do
-    "$SOOTHE" tune -m "$model" $words 2>&1 >/dev/null | grep -v seed | sed 's/there are: .*/…/'
+    "$SOOTHE" tune -m "$model" $words 2>&1 >/dev/null | grep -v seed | sed -E 's/(there are|it has): .*/…/'
     echo "exit ${PIPESTATUS[0]}"
 done
