@@ -59,6 +59,9 @@ void soothe__tokenizer_hash(char hex[65], const struct soothe__gguf *g);
 /* Equal for all quantised files of one base model: architecture, shape, vocabulary and the final
  * norm's weights (kept in F32 by every quantisation). */
 enum soothe_status soothe__model_fingerprint(char hex[65], const struct soothe__gguf *g, struct soothe_error *err);
+/* Adds name and data of tensor i to a hash. */
+enum soothe_status soothe__gguf_hash_tensor(struct soothe__sha256 *h, const struct soothe__gguf *g, int64_t i,
+                                            struct soothe_error *err);
 /* Of the bytes that a cut to n_blocks takes over: embedding, final norm, blocks. */
 enum soothe_status soothe__cut_hash(char hex[65], const struct soothe__gguf *g, uint32_t n_blocks,
                                     struct soothe_error *err);

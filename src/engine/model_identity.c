@@ -68,8 +68,8 @@ void soothe__tokenizer_hash(char hex[65], const struct soothe__gguf *g) {
     soothe__sha256_finish(h, hex);
 }
 
-static enum soothe_status hash_tensor(struct soothe__sha256 *h, const struct soothe__gguf *g, int64_t i,
-                                      struct soothe_error *err) {
+enum soothe_status soothe__gguf_hash_tensor(struct soothe__sha256 *h, const struct soothe__gguf *g, int64_t i,
+                                            struct soothe_error *err) {
     enum { CHUNK = 1 << 20 };
     enum soothe_status status = SOOTHE_OK;
     const size_t       size   = gguf_get_tensor_size(g->meta, i);
@@ -100,7 +100,7 @@ enum soothe_status soothe__model_fingerprint(char hex[65], const struct soothe__
     hash_tokenizer_into(h, g);
     const int64_t i_norm = gguf_find_tensor(g->meta, "output_norm.weight");
     if (i_norm >= 0) {
-        status = hash_tensor(h, g, i_norm, err);
+        status = soothe__gguf_hash_tensor(h, g, i_norm, err);
     }
     soothe__sha256_finish(h, hex);
     return status;
@@ -118,7 +118,7 @@ enum soothe_status soothe__cut_hash(char hex[65], const struct soothe__gguf *g, 
                                   ? (uint32_t)block < n_blocks
                                   : strcmp(name, "token_embd.weight") == 0 || strcmp(name, "output_norm.weight") == 0;
         if (taken) {
-            status = hash_tensor(h, g, i, err);
+            status = soothe__gguf_hash_tensor(h, g, i, err);
         }
     }
     soothe__sha256_finish(h, hex);

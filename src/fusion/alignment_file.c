@@ -12,25 +12,6 @@ static const struct soothe__gguf_kind KIND = {SOOTHE__ALIGNMENT_TYPE, 1, "alignm
 
 /* ---- which calibrator ------------------------------------------------------------------------------------- */
 
-static enum soothe_status hash_tensor(struct soothe__sha256 *h, const struct soothe__gguf *g, int64_t i,
-                                      struct soothe_error *err) {
-    enum { CHUNK = 1 << 20 };
-    const char        *name   = gguf_get_tensor_name(g->meta, i);
-    const size_t       size   = gguf_get_tensor_size(g->meta, i);
-    char              *buffer = soothe__calloc(CHUNK, 1);
-    enum soothe_status status = SOOTHE_OK;
-    if (!buffer)
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory hashing %s", g->path);
-    soothe__sha256_add(h, name, strlen(name) + 1);
-    for (size_t at = 0; at < size && !status; at += CHUNK) {
-        const size_t n = size - at < CHUNK ? size - at : CHUNK;
-        status         = soothe__gguf_read(g, i, at, buffer, n, err);
-        soothe__sha256_add(h, buffer, n);
-    }
-    free(buffer);
-    return status;
-}
-
 enum soothe_status soothe__calibrator_identity(char hex[65], const struct soothe__gguf *g, struct soothe_error *err) {
     const int64_t n        = gguf_get_n_tensors(g->meta);
     uint32_t      n_blocks = 0;
@@ -44,7 +25,7 @@ enum soothe_status soothe__calibrator_identity(char hex[65], const struct soothe
     enum soothe_status status = SOOTHE_OK;
     for (int64_t i = 0; i < n && !status; i++)
         if (n_blocks == 0 || strncmp(gguf_get_tensor_name(g->meta, i), "soothe.", 7) != 0)
-            status = hash_tensor(h, g, i, err); /* without blocks the matrices are all that there is */
+            status = soothe__gguf_hash_tensor(h, g, i, err); /* without blocks the matrices are all that there is */
     soothe__sha256_finish(h, hex);
     return status;
 }

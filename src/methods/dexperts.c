@@ -65,14 +65,6 @@ static enum soothe_status open_pair(struct soothe__link *l, const struct soothe_
     return status;
 }
 
-static enum soothe_status attach(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err) {
-    return soothe__pair_attach(l->state, session, err);
-}
-
-static void release(void *state) {
-    soothe__pair_free(state);
-}
-
 static const struct soothe__parameter PARAMETERS[] = {
     {"strength", SOOTHE__NUMBER, "2", -100, 100, NULL, "a in z + a (expert - anti-expert)"},
     {"expert", SOOTHE__FILE, NULL, 0, 0, NULL,
@@ -94,5 +86,5 @@ const struct soothe__method soothe__method_dexperts = {
     .source     = "DExperts: Decoding-Time Controlled Text Generation with Experts and Anti-Experts, 2021",
     .parameters = PARAMETERS,
     .open       = open_pair,
-    .attach     = attach,
-    .release    = release};
+    .attach     = soothe__pair_attach,
+    .release    = soothe__pair_free};

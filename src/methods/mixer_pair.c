@@ -68,8 +68,9 @@ static enum soothe_status row(void *self, const struct soothe__mixer_row *r, str
     return soothe__mix_contrast(r->z, r->n_vocab, plus, minus, p->a * r->dose, p->top_p, err);
 }
 
-enum soothe_status soothe__pair_attach(struct soothe__pair *p, struct soothe_session *session,
+enum soothe_status soothe__pair_attach(struct soothe__link *l, struct soothe_session *session,
                                        struct soothe_error *err) {
+    struct soothe__pair      *p = l->state;
     struct soothe__follower  *followers[SOOTHE__FOLLOWERS_MAX];
     size_t                    n      = 0;
     enum soothe_status        status = SOOTHE_OK;
@@ -91,7 +92,8 @@ enum soothe_status soothe__pair_attach(struct soothe__pair *p, struct soothe_ses
     return status;
 }
 
-void soothe__pair_free(struct soothe__pair *p) {
+void soothe__pair_free(void *pair) {
+    struct soothe__pair *p = pair;
     if (!p)
         return;
     soothe__helper_close(&p->plus);

@@ -25,9 +25,9 @@ struct soothe__pair {
  * no blocks, the residual form. */
 enum soothe_status soothe__pair_use_twin(struct soothe__pair *p, const struct soothe__method_target *target,
                                          struct soothe_error *err);
-/* Adds the followers and the rule; nothing at a = 0. p must outlive the session. */
-enum soothe_status soothe__pair_attach(struct soothe__pair *p, struct soothe_session *session,
+/* A method's attach and release, where its state is a pair: adds the followers and the rule, nothing at a = 0. */
+enum soothe_status soothe__pair_attach(struct soothe__link *l, struct soothe_session *session,
                                        struct soothe_error *err);
-void               soothe__pair_free(struct soothe__pair *p); /* p itself too; NULL is fine */
+void               soothe__pair_free(void *pair); /* the struct itself too; NULL is fine */
 
 #endif /* SOOTHE_MIXER_PAIR_H */

@@ -23,14 +23,6 @@ static enum soothe_status open_pair(struct soothe__link *l, const struct soothe_
     return status;
 }
 
-static enum soothe_status attach(struct soothe__link *l, struct soothe_session *session, struct soothe_error *err) {
-    return soothe__pair_attach(l->state, session, err);
-}
-
-static void release(void *state) {
-    soothe__pair_free(state);
-}
-
 static const struct soothe__parameter PARAMETERS[] = {
     {"strength", SOOTHE__NUMBER, "1", -100, 100, NULL, "a in z + a (tuned - base)"},
     {"tuned", SOOTHE__FILE, NULL, 0, 0, NULL,
@@ -47,5 +39,5 @@ const struct soothe__method soothe__method_proxy = {
     .source     = "Tuning Language Models by Proxy, 2024",
     .parameters = PARAMETERS,
     .open       = open_pair,
-    .attach     = attach,
-    .release    = release};
+    .attach     = soothe__pair_attach,
+    .release    = soothe__pair_free};

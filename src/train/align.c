@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * An alignment from files to a file. */
 #include "train/align.h"
+#include "train/training_facts.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -230,58 +231,43 @@ enum soothe_status soothe__align_states(struct soothe__align_run *run, const str
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
 
-enum { FACTS_MAX = 64 };
-struct facts {
-    struct soothe__fact list[FACTS_MAX];
-    char                keys[FACTS_MAX][64];
-    size_t              n;
-};
-
-static void add_fact(struct facts *f, const char *key, const char *text, double number) {
-    if (f->n == FACTS_MAX || (!text && !isfinite(number)))
-        return;
-    snprintf(f->keys[f->n], sizeof f->keys[f->n], "soothe.training.%s", key);
-    f->list[f->n] = (struct soothe__fact){f->keys[f->n], text, number};
-    f->n++;
-}
-
-static void add_sources(struct facts *f, const char *kind, const struct soothe__corpus *c) {
+static void add_sources(struct soothe__training_facts *f, const char *kind, const struct soothe__corpus *c) {
     for (size_t i = 0; i < c->n_sources; i++) {
         char key[40];
         snprintf(key, sizeof key, "%s.%zu.sha256", kind, i);
-        add_fact(f, key, c->sources[i].sha256, 0);
+        soothe__training_fact_add(f, key, c->sources[i].sha256, 0);
     }
 }
 
-static void gather_facts(struct facts *f, const struct soothe__align_run *run) {
+static void gather_facts(struct soothe__training_facts *f, const struct soothe__align_run *run) {
     const struct soothe__align_request *r = &run->r;
     const struct soothe__align_report  *p = run->report;
-    add_fact(f, "objective", NAMES[r->objective], 0);
-    add_fact(f, "seed", NULL, (double)r->seed);
+    soothe__training_fact_add(f, "objective", NAMES[r->objective], 0);
+    soothe__training_fact_add(f, "seed", NULL, (double)r->seed);
     if (soothe__align_has_steps(r->objective)) {
-        add_fact(f, "steps", NULL, r->n_steps);
-        add_fact(f, "pairs_per_step", NULL, r->n_pairs);
-        add_fact(f, "texts_per_step", NULL, r->n_texts);
-        add_fact(f, "rate", NULL, r->rate);
-        add_fact(f, "kappa", NULL, r->kappa);
-        add_fact(f, "lambda", NULL, r->lambda);
-        add_fact(f, "n_pairs", NULL, (double)p->n_pairs);
-        add_fact(f, "n_texts", NULL, (double)p->n_texts);
-        add_fact(f, "loss", NULL, p->loss);
+        soothe__training_fact_add(f, "steps", NULL, r->n_steps);
+        soothe__training_fact_add(f, "pairs_per_step", NULL, r->n_pairs);
+        soothe__training_fact_add(f, "texts_per_step", NULL, r->n_texts);
+        soothe__training_fact_add(f, "rate", NULL, r->rate);
+        soothe__training_fact_add(f, "kappa", NULL, r->kappa);
+        soothe__training_fact_add(f, "lambda", NULL, r->lambda);
+        soothe__training_fact_add(f, "n_pairs", NULL, (double)p->n_pairs);
+        soothe__training_fact_add(f, "n_texts", NULL, (double)p->n_texts);
+        soothe__training_fact_add(f, "loss", NULL, p->loss);
     } else {
-        add_fact(f, "fitted_on", r->on_states ? "states" : "tokens", 0);
-        add_fact(f, "common_tokens", NULL, (double)p->n_common);
-        add_fact(f, "result.top1", NULL, p->top1);
-        add_fact(f, "result.top5", NULL, p->top5);
+        soothe__training_fact_add(f, "fitted_on", r->on_states ? "states" : "tokens", 0);
+        soothe__training_fact_add(f, "common_tokens", NULL, (double)p->n_common);
+        soothe__training_fact_add(f, "result.top1", NULL, p->top1);
+        soothe__training_fact_add(f, "result.top5", NULL, p->top5);
     }
-    add_fact(f, "result.n_pairs", NULL, (double)p->heldout.n_pairs);
-    add_fact(f, "result.n_texts", NULL, (double)p->heldout.n_texts);
-    add_fact(f, "result.pairs_right", NULL, p->heldout.pairs_right);
-    add_fact(f, "result.kl", NULL, p->heldout.kl);
-    add_fact(f, "result.nll", NULL, p->heldout.nll_clean);
-    add_fact(f, "result.nll_plain", NULL, p->heldout.nll_clean_plain);
-    add_fact(f, "result.nll_rejected", NULL, p->heldout.nll_rejected);
-    add_fact(f, "result.nll_rejected_plain", NULL, p->heldout.nll_rejected_plain);
+    soothe__training_fact_add(f, "result.n_pairs", NULL, (double)p->heldout.n_pairs);
+    soothe__training_fact_add(f, "result.n_texts", NULL, (double)p->heldout.n_texts);
+    soothe__training_fact_add(f, "result.pairs_right", NULL, p->heldout.pairs_right);
+    soothe__training_fact_add(f, "result.kl", NULL, p->heldout.kl);
+    soothe__training_fact_add(f, "result.nll", NULL, p->heldout.nll_clean);
+    soothe__training_fact_add(f, "result.nll_plain", NULL, p->heldout.nll_clean_plain);
+    soothe__training_fact_add(f, "result.nll_rejected", NULL, p->heldout.nll_rejected);
+    soothe__training_fact_add(f, "result.nll_rejected_plain", NULL, p->heldout.nll_rejected_plain);
     add_sources(f, "data", &run->corpus);
     add_sources(f, "heldout", &run->heldout);
 }
@@ -295,10 +281,10 @@ static float recommended(const struct soothe__align_run *run) {
 }
 
 static enum soothe_status write_result(const struct soothe__align_run *run, struct soothe_error *err) {
-    struct facts *facts  = soothe__calloc(1, sizeof *facts);
-    const char   *target = soothe__gguf_find_string(&run->files.target, "general.name");
-    const char   *source = run->calibrator.meta ? soothe__gguf_find_string(&run->calibrator, "general.name") : NULL;
-    char          name[512];
+    struct soothe__training_facts *facts  = soothe__calloc(1, sizeof *facts);
+    const char                    *target = soothe__gguf_find_string(&run->files.target, "general.name");
+    const char *source = run->calibrator.meta ? soothe__gguf_find_string(&run->calibrator, "general.name") : NULL;
+    char        name[512];
     if (!facts)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory writing %s", run->r.out_path);
     gather_facts(facts, run);

@@ -20,4 +20,7 @@ void soothe__training_facts(struct soothe__training_facts *f, const struct sooth
                             const struct soothe__train_report *p, const struct soothe__corpus *corpus,
                             const struct soothe__corpus *heldout, const char *run_hash);
 
+/* Adds "soothe.training.KEY": a text, or with text NULL a number, which is left out where it is not finite. */
+void soothe__training_fact_add(struct soothe__training_facts *f, const char *key, const char *text, double number);
+
 #endif /* SOOTHE_TRAINING_FACTS_H */
