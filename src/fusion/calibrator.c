@@ -300,7 +300,7 @@ void soothe_calibrator_free(struct soothe_calibrator *cal) {
     }
     llama_model_free(cal->model);
     llama_model_free(cal->vocabulary);
-    soothe__tensor_rows_free(cal->embedding);
+    soothe__file_rows_free(cal->embedding);
     if (cal->memory) {
         fclose(cal->memory);
     }

@@ -275,7 +275,7 @@ enum soothe_status soothe__calibrator_load_model(struct soothe_calibrator *cal, 
     const bool shares = can_share_embedding(&m, &facts);
     cal->n_vocab      = (int32_t)facts.n_vocab;
     if (shares) {
-        status = soothe__tensor_rows_new(&cal->embedding, from, EMBEDDING, err);
+        status = soothe__file_rows_new(&cal->embedding, from, EMBEDDING, err);
     }
     if (status == SOOTHE_OK && shares && cal->by_text) {
         status = load_vocabulary(&m, err);

@@ -152,7 +152,7 @@ static enum soothe_status decode(struct soothe__calibrator_stage *c, struct llam
     *code = 0;
     if (c->embedded) {
         const enum soothe_status status =
-            soothe__tensor_rows_get(c->cal->embedding, piece.token, piece.n_tokens, c->embedded, err);
+            soothe__file_rows_get(c->cal->embedding, piece.token, piece.n_tokens, c->embedded, err);
         if (status)
             return status;
         piece.token = NULL;

@@ -4,7 +4,7 @@
 #define SOOTHE_FUSION_H
 
 #include "engine/engine.h"
-#include "engine/tensor_rows.h"
+#include "engine/file_rows.h"
 
 /* The matrices of a calibrator; any of a, b, bias may be NULL. */
 struct soothe__fusion {
@@ -49,7 +49,7 @@ struct soothe_calibrator {
     int32_t               n_vocab; /* with blocks */
     /* Where the engine gets the embedding's rows instead of tokens (calibrator_model.c): the rows in their file, and,
      * for who follows the text, the vocabulary. Else NULL. */
-    struct soothe__tensor_rows *embedding;
+    struct soothe__file_rows *embedding;
     struct llama_model         *vocabulary;
 };
 
