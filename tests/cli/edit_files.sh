@@ -38,4 +38,4 @@ try edit surgery -m other.gguf --data data.jsonl --layer 9 -o never.gguf
 echo "-- strength 0"
 surgery --data data.jsonl --strength 0 -o zero.gguf >/dev/null
 [ "$(tensors zero.gguf)" = "$(tensors model.gguf)" ] && echo byte for byte
-ls
+ls *.gguf

@@ -25,4 +25,4 @@ done
 # read-only
 "$SOOTHE" edit apply -m model.gguf --diff edit.diff.gguf -o /proc/out.gguf 2>&1 | sed 's/: No such.*\|: Perm.*\|: Read.*//'
 [ "$before" = "$(sha256sum model.gguf)" ] && echo the original is whole
-ls -A | grep -v '^err$'
+ls -A | grep -v '^err$\|^std'
