@@ -3,6 +3,7 @@
 #ifndef SOOTHE_MIXER_PAIR_H
 #define SOOTHE_MIXER_PAIR_H
 
+#include "generate/shortlist.h"
 #include "methods/mixer.h"
 
 /* z + a (plus - minus), masked: see soothe__mix_contrast. */
@@ -12,13 +13,14 @@ struct soothe__pair {
     struct soothe__helper        plus, minus;
     bool                         has_plus, has_minus; /* without: the target's own logits           */
     bool                         both;                /* `minus` gives both rows: two prefixes in one batch  */
-    float                        a, top_p;
+    float                        a, top_p, slack;
     struct llama_context_params  context;
     /* The state-space twin: a calibrator without blocks at +s and at -s differs by W 2s (B^T h + b) */
     struct soothe__own_head  *head;
     struct soothe_calibrator *twin;
     float                     twin_strength; /* 2 s */
     float                    *scratch;       /* (d) */
+    struct soothe__shortlist  nucleus;
 };
 
 /* Turns plus and minus, one calibrator at opposite strengths on the target itself, into the twin where that is exact:
