@@ -3,7 +3,7 @@
  * engine as a file in memory.
  *
  * Where the architecture's first block takes the embedding's rows as they are, the embedding does not go along, nor the
- * vocabulary: rows are read from the base's own file when a token comes (tensor_rows.h), and handed to the engine as
+ * vocabulary: rows are read from the base's own file when a token comes (file_rows.h), and handed to the engine as
  * states. That saves the larger part of a small calibrator's memory (SmolLM2: 30 of 36 MB and the vocabulary), and a
  * vocabulary of one token spares the engine copying V logits a row that nobody computed. */
 #ifdef __linux__
