@@ -33,6 +33,18 @@ enum soothe__objective { SOOTHE__PREFERENCE, SOOTHE__PAPER, SOOTHE__LM_STEER, SO
 const char *soothe__objective_name(enum soothe__objective objective); /* "preference", "paper", "lm-steer", "fused" */
 enum soothe__precision { SOOTHE__PRECISION_AUTO, SOOTHE__PRECISION_BF16, SOOTHE__PRECISION_F32 };
 
+/* How a tensor of the blocks learns: not at all, whole, or (matrices) by two factors of low rank beside it. */
+enum soothe__learning { SOOTHE__STAYS, SOOTHE__LEARNS, SOOTHE__LOW_RANK };
+
+/* Matrices that stay as they are, kept elsewhere in whatever form; without, the core keeps them itself in F32. */
+struct soothe__fixed_weights {
+    /* A handle; NULL: no such matrix (n_out, n_in), the core keeps it. */
+    const void *(*find)(void *user, const char *name, int32_t n_out, int32_t n_in);
+    /* Rows first … of a matrix as F32; several threads call it at once. */
+    void (*read)(void *user, const void *handle, int32_t first, int32_t n_rows, float *out);
+    void *user;
+};
+
 struct soothe__train_options {
     enum soothe__objective objective;
     enum soothe__precision precision;            /* of matrix products; sums, weights and moments are always F32 */
@@ -41,16 +53,24 @@ struct soothe__train_options {
     bool                   a, b, bias;           /* which fusion parameters exist (preference, fused) */
     bool                   given_states; /* batches bring h_c: 0 blocks, yet A (d_cal, d_tgt) where `a` asks for it */
     bool                   freeze_blocks;
-    float                  kappa, lambda;      /* .2, .3 */
-    int32_t                rank;               /* of lm-steer: r, 1 to d_tgt */
-    float                  epsilon;            /* of lm-steer: e, 1e-3 */
-    float                  weight_decay, clip; /* decoupled, on matrices; global norm, 0: none */
+    /* Of each tensor of the blocks and the final norm; NULL: all learn. What stays below the lowest that learns is
+     * passed forward only. */
+    enum soothe__learning (*learning)(const void *user, const char *name);
+    const void                         *learning_user;
+    const struct soothe__fixed_weights *fixed;              /* NULL: none; outlives the core */
+    float                               kappa, lambda;      /* .2, .3 */
+    int32_t                             rank;               /* of lm-steer: r, 1 to d_tgt; of factors of low rank */
+    float                               alpha;              /* factors count alpha / rank */
+    float                               epsilon;            /* of lm-steer: e, 1e-3 */
+    float                               weight_decay, clip; /* decoupled, on matrices; global norm, 0: none */
 };
 struct soothe__train_options soothe__train_options_default(void);
 
 /* One named piece of the flat parameter array. Names are the GGUF's: "blk.0.attn_q.weight",
  * "output_norm.weight", and "soothe.a.weight" (d_cal, d_tgt), "soothe.b.weight" (d_tgt, d_tgt), "soothe.bias"; of
- * lm-steer "soothe.p1.weight" and "soothe.p2.weight" (d_tgt, r), see low_rank.c. */
+ * lm-steer "soothe.p1.weight" and "soothe.p2.weight" (d_tgt, r), see low_rank.c; of factors
+ * "blk.0.attn_q.weight.lora_a" (r, n_in) and "….lora_b" (n_out, r), see linear.h. Matrices that fixed weights keep have
+ * none. */
 struct soothe__train_tensor {
     char    name[48];
     size_t  offset, n;
@@ -68,6 +88,8 @@ enum soothe_status soothe__train_core_new(struct soothe__train_core **core, cons
                                           const struct soothe__train_options *options, const uint16_t *embedding,
                                           const uint16_t *head, struct soothe_error *err);
 void               soothe__train_core_free(struct soothe__train_core *core);
+/* Factors begin at B = 0, so that the model begins as it is, and A uniform in +-1/sqrt(n_in). */
+void   soothe__train_start_factors(struct soothe__train_core *core, uint64_t seed);
 size_t soothe__train_core_memory(const struct soothe__train_core *core); /* bytes held, without embedding and head */
 bool   soothe__train_core_is_bf16(const struct soothe__train_core *core);
 

@@ -20,6 +20,8 @@ struct soothe__train_core {
     double                      *sums; /* per piece */
     int64_t                      n_updates;
     size_t                       a, b, bias, p1, p2; /* offsets */
+    struct soothe__block_places *places;             /* (n_blocks) */
+    struct soothe__place         output_norm;
 
     /* per row of the batch; R padded to SOOTHE__HEAD_ROWS */
     float   *h_f, *g, *dh_c_rows;                   /* (R, d_tgt) twice, (R, d_cal) */
