@@ -29,7 +29,7 @@ struct soothe__train_options soothe__train_options_default(void) {
 }
 
 const char *soothe__objective_name(enum soothe__objective objective) {
-    static const char *const NAMES[] = {"preference", "paper", "lm-steer", "fused"};
+    static const char *const NAMES[] = {"preference", "paper", "lm-steer", "fused", "weighted", "own preference"};
     return NAMES[objective];
 }
 
@@ -106,7 +106,7 @@ static enum soothe_status lay_out(struct soothe__train_core *core, struct soothe
     const struct soothe__train_tensor *last = core->n_tensors ? &core->tensors[core->n_tensors - 1] : NULL;
     size_t                             at   = last ? last->offset + last->n : 0;
     core->fusion_from                       = at;
-    if (core->options.objective != SOOTHE__PAPER) {
+    if (!soothe__is_direct(core->options.objective)) {
         if (core->options.a && (s->n_blocks > 0 || core->options.given_states))
             core->a = emit_fusion(core, &at, "soothe.a.weight", s->d_cal, s->d_tgt);
         if (core->options.b)
@@ -143,11 +143,10 @@ static enum soothe_status check(const struct soothe__train_shape *s, const struc
                                                 s->d_head < 2 || s->d_head % 2 != 0 || s->d_cal < 1 || s->n_ff < 1)))
         return soothe__fail(err, SOOTHE_E_SHAPE, "%d query heads on %d key heads of width %d cannot be trained",
                             s->n_head, s->n_head_kv, s->d_head);
-    if (o->objective == SOOTHE__PAPER && (s->n_blocks == 0 || s->d_cal != s->d_tgt))
-        return soothe__fail(
-            err, SOOTHE_E_ARGUMENT,
-            "the paper objective trains blocks under the calibrator's own head: it needs blocks and equal "
-            "widths");
+    if (soothe__is_direct(o->objective) && (s->n_blocks == 0 || s->d_cal != s->d_tgt))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "the %s objective trains blocks under their own head: it needs blocks and equal widths",
+                            soothe__objective_name(o->objective));
     if (s->n_blocks > 0 && o->learning && (o->rank < 0 || o->rank > s->d_cal))
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "factors of rank %d: 1 to the width %d are possible", o->rank,
                             s->d_cal);
@@ -342,6 +341,13 @@ static enum soothe_status check_tokens(const struct soothe__train_core *core, co
     return ok ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_ARGUMENT, "the texts of a batch do not cover its tokens");
 }
 
+static bool has_kl_rows(const struct soothe__train_batch *batch) {
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        if (batch->rows[i].kind == SOOTHE__ROW_KL)
+            return true;
+    return false;
+}
+
 static enum soothe_status check_batch(const struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                       struct soothe_error *err) {
     enum soothe_status status = core->blocks ? check_tokens(core, batch, err) : SOOTHE_OK;
@@ -351,12 +357,13 @@ static enum soothe_status check_batch(const struct soothe__train_core *core, con
         batch->n_pairs > batch->n_rows)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "a batch of %d rows and %d pairs where 1 to %d rows are possible",
                             batch->n_rows, batch->n_pairs, core->options.max_rows);
-    if (core->options.objective != SOOTHE__PAPER && !batch->h_t)
+    if (core->options.objective != SOOTHE__PAPER && !batch->h_t &&
+        (core->options.objective != SOOTHE__WEIGHTED || has_kl_rows(batch)))
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the %s objective needs the target's states",
                             soothe__objective_name(core->options.objective));
     if (core->options.given_states && core->options.a && !batch->h_c)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the batch lacks the calibrator's states");
-    const bool in_pairs = core->options.objective == SOOTHE__PREFERENCE || core->options.objective == SOOTHE__LM_STEER;
+    const bool in_pairs = soothe__is_preference(core) || core->options.objective == SOOTHE__LM_STEER;
     for (int32_t i = 0; i < batch->n_rows; i++) {
         const struct soothe__train_row *r    = &batch->rows[i];
         const bool                      pair = r->kind == SOOTHE__ROW_CHOSEN || r->kind == SOOTHE__ROW_REJECTED;
@@ -457,8 +464,9 @@ enum soothe_status soothe__train_evaluate(struct soothe__train_core *core, const
     memset(result, 0, sizeof *result);
     use_threads(core);
     enum soothe_status status = check_batch(core, batch, err);
-    if (!status && (log_p_t || kl) && core->options.objective == SOOTHE__PAPER)
-        status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the paper objective knows no target to compare with");
+    if (!status && (log_p_t || kl) && (core->options.objective == SOOTHE__PAPER || !batch->h_t))
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the %s objective knows no target to compare with",
+                              soothe__objective_name(core->options.objective));
     if (!status)
         status = soothe__pass_forward(core, batch, false, kl != NULL, err);
     if (status)

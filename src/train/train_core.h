@@ -9,10 +9,14 @@
  *
  *   h_c = blocks(tokens), or given: the states of a calibrator that stays as it is   (T, d_cal), (R, d_cal)
  *   preference, fused:  h_f = h_t + A^T h_c + B^T h_t + b,  z = W_out h_f            (R, V)
- *   paper:              z = W_out h_c                                                (R, V)
+ *   paper, weighted, own preference:  z = W_out h_c; in the last two h_t is the reference alone      (R, V)
  *   lm-steer:           z = W_out (h_t +- e P1 P2^T h_t), + but at rejected rows; P1, P2 (d_tgt, r)    (R, V)
  * Preference: S(y) = sum over rows of log p_f(next) - log p_t(next);
  *   loss = mean over pairs of -log sigmoid(kappa (S(y+) - S(y-))) + lambda mean over KL rows of KL(p_t || p_f)
+ * Own preference: the same of the whole target against what it was, p for p_f.
+ * Weighted: loss = sum over rows of w l, l = KL(q || p) at KL rows and -log p(next) at others; q is p_t, or what soft
+ *   labels make of it. The weights are given, or derived from the rows' l between forward and backward (weigh): any
+ *   loss of the sequences' likelihoods is trained so.
  * Paper, fused, lm-steer: loss = mean over rows of -log p(next).
  * Source: Rafailov et al. 2023 (preference loss); the fusion paper 2025; Han et al. 2024 (lm-steer); docs/fusion.md. */
 #ifndef SOOTHE_TRAIN_CORE_H
@@ -29,8 +33,16 @@ struct soothe__train_shape {
     bool    qkv_bias;
 };
 
-enum soothe__objective { SOOTHE__PREFERENCE, SOOTHE__PAPER, SOOTHE__LM_STEER, SOOTHE__FUSED };
-const char *soothe__objective_name(enum soothe__objective objective); /* "preference", "paper", "lm-steer", "fused" */
+enum soothe__objective {
+    SOOTHE__PREFERENCE,
+    SOOTHE__PAPER,
+    SOOTHE__LM_STEER,
+    SOOTHE__FUSED,
+    SOOTHE__WEIGHTED,
+    SOOTHE__OWN_PREFERENCE
+};
+/* "preference", "paper", "lm-steer", "fused", "weighted", "own preference" */
+const char *soothe__objective_name(enum soothe__objective objective);
 enum soothe__precision { SOOTHE__PRECISION_AUTO, SOOTHE__PRECISION_BF16, SOOTHE__PRECISION_F32 };
 
 /* How a tensor of the blocks learns: not at all, whole, or (matrices) by two factors of low rank beside it. */
@@ -118,10 +130,21 @@ struct soothe__train_batch {
     const int32_t                  *text_start; /* n_texts + 1 */
     int32_t                         n_rows;
     const struct soothe__train_row *rows;
-    const uint16_t                 *h_t; /* (n_rows, d_tgt) bf16: the target's state at each row; not paper */
-    const uint16_t                 *h_c; /* (n_rows, d_cal) bf16: the calibrator's; only with given_states */
+    const uint16_t                 *h_t; /* (n_rows, d_tgt) bf16: the target's state at each row; not paper, and
+                                            weighted only where there are KL rows */
+    const uint16_t *h_c;                 /* (n_rows, d_cal) bf16: the calibrator's; only with given_states */
     float  *log_p_t; /* (n_rows) log p_t(next), NaN where it is not known: filled in; NULL: computed, not told */
     int32_t n_pairs;
+    /* weighted: */
+    const float *row_weight; /* (n_rows), may be negative; NULL: 1/n_rows */
+    /* NULL, or fills weight (n_rows) with the loss's derivatives by each row's l and returns the loss; log_p and kl
+     * (n_rows) are of the forward pass. */
+    double (*weigh)(void *user, const struct soothe__train_batch *batch, const float *log_p, const float *kl,
+                    float *weight);
+    void *weigh_user;
+    /* NULL, or turns the reference's logits z (n_vocab) of a KL row into those of q; several threads call it. */
+    void (*soften)(void *user, int32_t row, float *z);
+    void *soften_user;
 };
 
 struct soothe__train_result {

@@ -37,6 +37,16 @@ struct soothe__train_core {
     size_t   memory;
 };
 
+/* z = W_out h_c: no fusion. */
+static inline bool soothe__is_direct(enum soothe__objective objective) {
+    return objective == SOOTHE__PAPER || objective == SOOTHE__WEIGHTED || objective == SOOTHE__OWN_PREFERENCE;
+}
+
+/* Learns from pairs how much likelier one side becomes. */
+static inline bool soothe__is_preference(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__PREFERENCE || core->options.objective == SOOTHE__OWN_PREFERENCE;
+}
+
 /* Rows (n, width) as an operand, padded by zeros to a multiple of SOOTHE__HEAD_ROWS. */
 void soothe__pass_put_rows(const struct soothe__train_core *core, void *operand, const float *x, int32_t n,
                            int32_t width);
