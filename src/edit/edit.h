@@ -10,31 +10,43 @@
 
 #include "engine/engine.h"
 
-/* What happens to one tensor. A tensor (ne0, ne1, ne2) is seen as ne1 ne2 rows of ne0 numbers. */
+/* What happens to one tensor. A tensor (ne0, ne1, ne2) is seen as ne1 ne2 rows of ne0 numbers; one of one dimension
+ * is one row. A tensor may have several edits: the second finds what the first has written. */
 struct soothe__tensor_edit {
     const char *name;
-    /* values (n_rows, ne0) F32 hold rows first_row …, dequantised; changed (n_rows) is all false. The edit changes
-     * values in place and says of which rows; the others keep their bytes. Pieces come in ascending order.
-     * NULL values: only `changed` is asked for, so that rows that stay are never dequantised. */
+    /* values NULL: sets changed (n_rows, all false) for the rows that may change; the others are never dequantised.
+     * values (n_rows, ne0): rows first_row …, dequantised, all of them rows that were wanted. The edit changes them in
+     * place and sets changed (all false again) for those that count. A row that is not changed, or whose numbers come
+     * back as they were, keeps its bytes.
+     * Pieces come in ascending order; each is asked for and then changed, in one or more parts. */
     enum soothe_status (*apply)(void *user, int64_t first_row, int64_t n_rows, int64_t ne0, float *values,
                                 bool *changed, struct soothe_error *err);
     void *user;
 };
 
-/* What is recorded of an edit: keys "soothe.edit.N.KEY", N counting the edits that the file has seen. */
+/* What is recorded of an edit: keys "soothe.edit.N.KEY", N counting from 0 the edits that the file has seen, and
+ * "soothe.edit.count". The file's other keys stay. Always written: kind, tool (its version), tensors (names),
+ * base_sha256 (of the file read), base_tensors_sha256 and tensors_sha256 (soothe__tensors_hash of what was read and
+ * written). */
 struct soothe__edit_record {
-    const char                *kind; /* "surgery", "dinm", "lora" … */
-    const struct soothe__fact *facts;
+    const char                *kind;  /* "surgery", "dinm", "lora" … */
+    const struct soothe__fact *facts; /* .key is KEY alone */
     size_t                     n_facts;
 };
+#define SOOTHE__EDIT_COUNT "soothe.edit.count"
+#define SOOTHE__EDIT_KEY "soothe.edit.%u.%.100s" /* printf with N and KEY */
 
-/* Writes in_path with the edits as out_path. Neither a row that no edit changed nor any other tensor changes a byte;
- * with no changed row at all every tensor is byte-identical.
+/* Writes in_path with the edits as out_path, beside it and renamed. Neither a row that no edit changed nor any other
+ * tensor changes a byte; with no changed row at all every tensor is byte-identical.
  * errors  SOOTHE_E_FORMAT a tensor is missing; SOOTHE_E_UNSUPPORTED a data type that cannot be written;
  *         SOOTHE_E_NUMERIC an edit gives what is not finite; SOOTHE_E_ARGUMENT out_path is in_path; SOOTHE_E_IO
- * memory  at most some MiB beyond what the edits hold */
+ *         After an error there is no out_path, or the one that was there before.
+ * memory  some MiB and the file's metadata, beyond what the edits hold */
 enum soothe_status soothe__edit_gguf(const char *in_path, const char *out_path, const struct soothe__tensor_edit *edits,
                                      size_t n_edits, const struct soothe__edit_record *record,
                                      struct soothe_error *err);
+
+/* How many edits the file says to have seen. */
+uint32_t soothe__edit_count(const struct soothe__gguf *g);
 
 #endif /* SOOTHE_EDIT_H */

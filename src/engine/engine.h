@@ -62,6 +62,8 @@ enum soothe_status soothe__model_fingerprint(char hex[65], const struct soothe__
 /* Adds name and data of tensor i to a hash. */
 enum soothe_status soothe__gguf_hash_tensor(struct soothe__sha256 *h, const struct soothe__gguf *g, int64_t i,
                                             struct soothe_error *err);
+/* Of the names and data of all tensors in the file's order: equal for two files whose tensors are the same. */
+enum soothe_status soothe__tensors_hash(char hex[65], const struct soothe__gguf *g, struct soothe_error *err);
 /* Of the bytes that a cut to n_blocks takes over: embedding, final norm, blocks. */
 enum soothe_status soothe__cut_hash(char hex[65], const struct soothe__gguf *g, uint32_t n_blocks,
                                     struct soothe_error *err);
@@ -73,11 +75,18 @@ int32_t soothe__block_of_tensor(const char *name);
 
 /* A GGUF to be: metadata in .meta (set it with gguf_set_…), tensors by the two functions below.
  * Nothing is read or written before soothe__gguf_plan_write, which streams. */
+struct soothe__row_change { /* of a copied tensor's rows on their way into the new file */
+    /* rows [n_rows x row_size bytes] hold rows first_row …, in ascending order, and are changed in place */
+    enum soothe_status (*change)(void *user, int64_t first_row, int64_t n_rows, void *rows, struct soothe_error *err);
+    void  *user;
+    size_t row_size;
+};
 struct soothe__planned_tensor {
     const struct soothe__gguf *from; /* copied bytewise from here, or NULL: */
     int64_t                    i_from;
     void                      *data; /* owned by the plan */
     size_t                     size;
+    struct soothe__row_change  change; /* .change NULL: none */
 };
 struct soothe__gguf_plan {
     struct gguf_context           *meta;
@@ -92,6 +101,8 @@ void               soothe__gguf_plan_free(struct soothe__gguf_plan *plan);
 /* Takes a tensor over unchanged; from must stay open until the plan is written. */
 enum soothe_status soothe__gguf_plan_copy(struct soothe__gguf_plan *plan, const struct soothe__gguf *from,
                                           int64_t i_tensor, struct soothe_error *err);
+/* The tensor planned last, which was taken over, is changed row by row as it is written. */
+void soothe__gguf_plan_change_rows(struct soothe__gguf_plan *plan, const struct soothe__row_change *change);
 /* Adds values as a tensor of n_dims <= 2 (ne[0] fastest), converted to type. Where a row does not fit the
  * type's block size, F16 is taken instead. */
 enum soothe_status soothe__gguf_plan_add(struct soothe__gguf_plan *plan, const char *name, const float *values,
@@ -101,6 +112,9 @@ enum soothe_status soothe__gguf_plan_add_i8(struct soothe__gguf_plan *plan, cons
                                             const int64_t ne[2], struct soothe_error *err);
 enum soothe_status soothe__gguf_plan_write(const struct soothe__gguf_plan *plan, FILE *stream, const char *path,
                                            struct soothe_error *err);
+/* Writes the metadata over that of the file just written; it must have kept its size. */
+enum soothe_status soothe__gguf_plan_rewrite_metadata(const struct soothe__gguf_plan *plan, FILE *stream,
+                                                      const char *path, struct soothe_error *err);
 /* The same under a name, beside and renamed. */
 enum soothe_status soothe__gguf_plan_save(const struct soothe__gguf_plan *plan, const char *path,
                                           struct soothe_error *err);

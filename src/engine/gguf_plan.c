@@ -59,6 +59,10 @@ enum soothe_status soothe__gguf_plan_copy(struct soothe__gguf_plan *plan, const 
     return status;
 }
 
+void soothe__gguf_plan_change_rows(struct soothe__gguf_plan *plan, const struct soothe__row_change *change) {
+    plan->tensors[plan->n_tensors - 1].change = *change;
+}
+
 enum soothe_status soothe__gguf_plan_add(struct soothe__gguf_plan *plan, const char *name, const float *values,
                                          int n_dims, const int64_t *ne, enum ggml_type type, struct soothe_error *err) {
     if (ne[0] % ggml_blck_size(type) != 0) {
@@ -113,13 +117,25 @@ static bool write_padding(FILE *stream, size_t size, size_t alignment) {
     return true;
 }
 
+/* Bytes [at, at + n) of a tensor that is copied, changed if it is to be. */
+static enum soothe_status read_piece(const struct soothe__planned_tensor *t, size_t at, char *buffer, size_t n,
+                                     struct soothe_error *err) {
+    const struct soothe__row_change *c      = &t->change;
+    enum soothe_status               status = soothe__gguf_read(t->from, t->i_from, at, buffer, n, err);
+    if (status == SOOTHE_OK && c->change) {
+        status = c->change(c->user, (int64_t)(at / c->row_size), (int64_t)(n / c->row_size), buffer, err);
+    }
+    return status;
+}
+
 static enum soothe_status write_tensor(const struct soothe__planned_tensor *t, FILE *stream, const char *path,
                                        char *buffer, size_t buffer_size, struct soothe_error *err) {
-    for (size_t at = 0; at < t->size; at += buffer_size) {
-        const size_t n     = t->size - at < buffer_size ? t->size - at : buffer_size;
+    const size_t step = t->change.change ? buffer_size / t->change.row_size * t->change.row_size : buffer_size;
+    for (size_t at = 0; at < t->size; at += step) {
+        const size_t n     = t->size - at < step ? t->size - at : step;
         const char  *bytes = t->from ? buffer : (const char *)t->data + at;
         if (t->from) {
-            enum soothe_status status = soothe__gguf_read(t->from, t->i_from, at, buffer, n, err);
+            enum soothe_status status = read_piece(t, at, buffer, n, err);
             if (status != SOOTHE_OK) {
                 return status;
             }
@@ -131,25 +147,48 @@ static enum soothe_status write_tensor(const struct soothe__planned_tensor *t, F
     return SOOTHE_OK;
 }
 
-enum soothe_status soothe__gguf_plan_write(const struct soothe__gguf_plan *plan, FILE *stream, const char *path,
-                                           struct soothe_error *err) {
-    enum { CHUNK = 1 << 20 };
-    enum soothe_status status    = SOOTHE_OK;
-    const size_t       alignment = gguf_get_alignment(plan->meta);
-    const size_t       meta_size = gguf_get_meta_size(plan->meta);
-    char              *meta      = soothe__calloc(meta_size, 1);
-    char              *buffer    = soothe__calloc(CHUNK, 1);
-    if (!meta || !buffer) {
-        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory writing %s", path);
-        goto done;
+/* One MiB, or the longest row that is to be changed. */
+static size_t piece_size(const struct soothe__gguf_plan *plan) {
+    size_t size = 1 << 20;
+    for (size_t i = 0; i < plan->n_tensors; i++) {
+        const struct soothe__row_change *c = &plan->tensors[i].change;
+        size                               = c->change && c->row_size > size ? c->row_size : size;
+    }
+    return size;
+}
+
+static enum soothe_status write_metadata(const struct soothe__gguf_plan *plan, FILE *stream, const char *path,
+                                         struct soothe_error *err) {
+    const size_t size = gguf_get_meta_size(plan->meta);
+    char        *meta = soothe__calloc(size, 1);
+    if (!meta) {
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory writing %s", path);
     }
     gguf_get_meta_data(plan->meta, meta);
-    if (fwrite(meta, 1, meta_size, stream) != meta_size) {
-        status = soothe__fail(err, SOOTHE_E_IO, "cannot write %s: %s", path, strerror(errno));
-        goto done;
+    const bool written = fwrite(meta, 1, size, stream) == size;
+    free(meta);
+    return written ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_IO, "cannot write %s: %s", path, strerror(errno));
+}
+
+enum soothe_status soothe__gguf_plan_rewrite_metadata(const struct soothe__gguf_plan *plan, FILE *stream,
+                                                      const char *path, struct soothe_error *err) {
+    if (fseeko(stream, 0, SEEK_SET) != 0) {
+        return soothe__fail(err, SOOTHE_E_IO, "cannot seek in %s: %s", path, strerror(errno));
     }
+    return write_metadata(plan, stream, path, err);
+}
+
+enum soothe_status soothe__gguf_plan_write(const struct soothe__gguf_plan *plan, FILE *stream, const char *path,
+                                           struct soothe_error *err) {
+    const size_t chunk     = piece_size(plan);
+    const size_t alignment = gguf_get_alignment(plan->meta);
+    char        *buffer    = soothe__calloc(chunk, 1);
+    if (!buffer) {
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory writing %s", path);
+    }
+    enum soothe_status status = write_metadata(plan, stream, path, err);
     for (size_t i = 0; i < plan->n_tensors && status == SOOTHE_OK; i++) {
-        status = write_tensor(&plan->tensors[i], stream, path, buffer, CHUNK, err);
+        status = write_tensor(&plan->tensors[i], stream, path, buffer, chunk, err);
         if (status == SOOTHE_OK && !write_padding(stream, plan->tensors[i].size, alignment)) {
             status = soothe__fail(err, SOOTHE_E_IO, "cannot write %s: %s", path, strerror(errno));
         }
@@ -157,8 +196,6 @@ enum soothe_status soothe__gguf_plan_write(const struct soothe__gguf_plan *plan,
     if (status == SOOTHE_OK && fflush(stream) != 0) {
         status = soothe__fail(err, SOOTHE_E_IO, "cannot write %s: %s", path, strerror(errno));
     }
-done:
-    free(meta);
     free(buffer);
     return status;
 }

@@ -87,6 +87,17 @@ enum soothe_status soothe__gguf_hash_tensor(struct soothe__sha256 *h, const stru
     return status;
 }
 
+enum soothe_status soothe__tensors_hash(char hex[65], const struct soothe__gguf *g, struct soothe_error *err) {
+    enum soothe_status     status = SOOTHE_OK;
+    struct soothe__sha256 *h      = soothe__sha256_new();
+    const int64_t          n      = gguf_get_n_tensors(g->meta);
+    for (int64_t i = 0; i < n && status == SOOTHE_OK; i++) {
+        status = soothe__gguf_hash_tensor(h, g, i, err);
+    }
+    soothe__sha256_finish(h, hex);
+    return status;
+}
+
 enum soothe_status soothe__model_fingerprint(char hex[65], const struct soothe__gguf *g, struct soothe_error *err) {
     struct soothe__model_facts facts;
     enum soothe_status         status = soothe__model_facts(&facts, g, err);
