@@ -300,6 +300,17 @@ static void test_the_twin_equals_two_contexts_and_fusion(void **state) {
     assert_true(largest_difference(plain, fused) > 0.1);
     assert_true(largest_difference(twin, fused) < 1e-3);
     assert_true(largest_difference(contexts, fused) < 1e-3);
+    run_words("dexperts:strength=3:gain=0.5:top-p=0.5", 1, twin); /* within the nucleus, and computed there alone */
+    int n_kept = 0;
+    for (int i = 0; i < N_VOCAB; i++)
+        if (twin[i] > -INFINITY) {
+            n_kept++;
+            assert_true(fabsf(twin[i] - fused[i]) < 1e-3f);
+        }
+    run_words("dexperts:strength=3:gain=0.5:top-p=0.5:expert=" SHIPPED ":anti=" SHIPPED, 1, contexts);
+    for (int i = 0; i < N_VOCAB; i++)
+        assert_int_equal(twin[i] > -INFINITY, contexts[i] > -INFINITY);
+    assert_in_range(n_kept, 1, N_VOCAB - 1);
     run_words("proxy:strength=3", 1, contexts); /* z + 3 (W(h + 0.5 c) - z) */
     assert_true(largest_difference(contexts, fused) < 1e-3);
 }

@@ -61,21 +61,26 @@ static enum soothe_status head_piece(struct mixer *m, const struct soothe__step 
     for (; i < step->n_rows && n < PIECE; i++)
         if (step->row_dose[i] != 0.0f)
             m->rule.state(m->rule.self, soothe__row_at(&m->h, i), m->u + (size_t)n++ * (size_t)m->d, m->d);
+    if (m->rule.picks)
+        return SOOTHE_OK;
     return soothe__own_head_apply(m->head, m->u, n, llama_n_threads(soothe_session_context(step->session)),
                                   m->head_rows, err);
 }
 
-static enum soothe_status mix_row(struct mixer *m, const struct soothe__step *step, int32_t i, const float *head_row,
+/* k_head  the row's place in the head's piece */
+static enum soothe_status mix_row(struct mixer *m, const struct soothe__step *step, int32_t i, int32_t k_head,
                                   struct soothe_error *err) {
     const float *sources[SOOTHE__FOLLOWERS_MAX * SOOTHE__PREFIXES_MAX + 1];
     size_t       n = 0;
     for (size_t f = 0; f < m->n_followers; f++)
         for (int32_t k = 0; k < soothe__follower_n_rows(m->followers[f]); k++)
             sources[n++] = soothe__follower_row(m->followers[f], i, k);
-    sources[n]                         = head_row;
+    if (m->head && !m->rule.picks)
+        sources[n] = m->head_rows + (size_t)k_head * (size_t)m->n_vocab;
     const struct soothe__mixer_row row = {.z       = soothe_get_logits_ith(step->session, step->row_token[i]),
                                           .sources = sources,
                                           .h       = m->head ? soothe__row_at(&m->h, i) : NULL,
+                                          .u       = m->rule.picks ? m->u + (size_t)k_head * (size_t)m->d : NULL,
                                           .n_vocab = m->n_vocab,
                                           .dose    = step->row_dose[i],
                                           .seq     = step->row_seq[i]};
@@ -94,7 +99,7 @@ static enum soothe_status mix(void *self, const struct soothe__step *step, struc
         if (m->head && n % PIECE == 0)
             status = head_piece(m, step, i, err);
         if (!status)
-            status = mix_row(m, step, i, m->head ? m->head_rows + (size_t)(n % PIECE) * (size_t)m->n_vocab : NULL, err);
+            status = mix_row(m, step, i, n % PIECE, err);
         n++;
     }
     return status;
@@ -117,8 +122,9 @@ static enum soothe_status make_room(struct mixer *m, struct soothe_error *err) {
         return soothe__fail(err, SOOTHE_E_SHAPE, "a head of %d x %d is not the target's (%d x %d)",
                             soothe__own_head_n_vocab(m->head), soothe__own_head_width(m->head), m->n_vocab, m->d);
     m->u         = soothe__calloc((size_t)PIECE * (size_t)m->d, sizeof *m->u);
-    m->head_rows = soothe__calloc((size_t)PIECE * (size_t)m->n_vocab, sizeof *m->head_rows);
-    return m->u && m->head_rows ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a mixer");
+    m->head_rows = m->rule.picks ? NULL : soothe__calloc((size_t)PIECE * (size_t)m->n_vocab, sizeof *m->head_rows);
+    return m->u && (m->head_rows || m->rule.picks) ? SOOTHE_OK
+                                                   : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a mixer");
 }
 
 enum soothe_status soothe__mixer_add(struct soothe_session *session, struct soothe__follower *const *followers,

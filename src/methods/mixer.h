@@ -93,6 +93,9 @@ int32_t            soothe__own_head_width(const struct soothe__own_head *head);
 /* out (n, V) = u (n, d) W^T, in pieces of at most 32 rows. */
 enum soothe_status soothe__own_head_apply(struct soothe__own_head *head, const float *u, int32_t n, int32_t n_threads,
                                           float *out, struct soothe_error *err);
+/* The logits of n tokens alone, out (n) = W[tokens] u: for rules that look at few. */
+void soothe__own_head_pick(const struct soothe__own_head *head, const float *u, const llama_token *tokens, size_t n,
+                           float *out);
 
 /* ---- the stage: mixer.c ------------------------------------------------------------------------------------ */
 
@@ -100,6 +103,7 @@ struct soothe__mixer_row {
     float              *z;       /* (V) the session's logits, to be changed                      */
     const float *const *sources; /* followers' rows in order, then the head's; each (V)           */
     const float        *h;       /* (d) with a head: the target's final state as this stage saw it */
+    const float        *u;       /* (d) with `picks`: what state() made of it, for soothe__own_head_pick */
     int32_t             n_vocab;
     float               dose;
     llama_seq_id        seq;
@@ -110,6 +114,7 @@ struct soothe__mixer_rule {
     enum soothe_status (*row)(void *self, const struct soothe__mixer_row *row, struct soothe_error *err);
     /* With a head: the state u (d) that goes through it. */
     void (*state)(void *self, const float *h, float *u, int32_t d);
+    bool picks; /* the head's rows are not wanted: row() computes the logits of the tokens it looks at */
     /* Every batch before it is decoded, and every change of memory, for rules with a history. NULL: none. */
     enum soothe_status (*batch)(void *self, const struct soothe__step *step, struct soothe_error *err);
     void (*memory)(void *self, const struct soothe__memory_change *change);
@@ -130,6 +135,10 @@ enum soothe_status soothe__mixer_add(struct soothe_session *session, struct soot
  * top_p        1: no mask */
 enum soothe_status soothe__mix_contrast(float *z, int32_t n, const float *plus, const float *minus, float a,
                                         float top_p, struct soothe_error *err);
+/* The same where the difference is known of the nucleus alone: -inf everywhere but at nucleus (n_nucleus), a set of
+ * tokens with their old z, where z <- old z + a difference. */
+void soothe__mix_within(float *z, int32_t n, const llama_token_data *nucleus, size_t n_nucleus, const float *difference,
+                        float a);
 /* Self-debiasing (Schick et al. 2021): with p = softmax(z), p_k = softmax(z_k), D = max(0, max_k p_k - p):
  *     p <- p max(exp(-lambda D), eps), not renormalised (softmax does that).  */
 enum soothe_status soothe__mix_self_debias(float *z, int32_t n, const float *const *z_k, int32_t n_k, float lambda,

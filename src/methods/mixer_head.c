@@ -9,7 +9,8 @@
 #include "ggml.h"
 #include "methods/mixer.h"
 
-enum { ROWS_MAX = 32 }; /* of one product: what is out at a time */
+enum { ROWS_MAX = 32 };     /* of one product: what is out at a time */
+enum { HEAD_PIECE = 1024 }; /* numbers of a row that are dequantised at a time */
 
 struct soothe__own_head {
     int32_t               d, n_vocab;
@@ -138,6 +139,28 @@ static enum soothe_status product(struct soothe__own_head *h, const float *u, in
     ggml_backend_buffer_free(buffer);
     ggml_free(c);
     return status;
+}
+
+/* The weights lie in the memory of the backend that read_weights asked for: the processor's. */
+void soothe__own_head_pick(const struct soothe__own_head *h, const float *u, const llama_token *tokens, size_t n,
+                           float *out) {
+    const struct ggml_type_traits *traits = ggml_get_type_traits(h->w->type);
+    float                          row[HEAD_PIECE];
+    const int64_t                  piece = HEAD_PIECE / traits->blck_size * traits->blck_size;
+    for (size_t i = 0; i < n; i++) {
+        const char *weights = (const char *)h->w->data + (size_t)tokens[i] * h->w->nb[1];
+        out[i]              = 0;
+        for (int64_t from = 0; from < h->d; from += piece) {
+            const int64_t count = h->d - from < piece ? h->d - from : piece;
+            const char   *at    = weights + from / traits->blck_size * (int64_t)traits->type_size;
+            if (h->w->type == GGML_TYPE_F32)
+                memcpy(row, at, (size_t)count * sizeof *row);
+            else
+                traits->to_float(at, row, count);
+            for (int64_t k = 0; k < count; k++)
+                out[i] += row[k] * u[from + k];
+        }
+    }
 }
 
 enum soothe_status soothe__own_head_apply(struct soothe__own_head *h, const float *u, int32_t n, int32_t n_threads,

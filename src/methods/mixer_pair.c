@@ -45,18 +45,38 @@ static void twin_state(void *self, const float *h, float *u, int32_t d) {
         u[i] *= p->twin_strength;
 }
 
-/* z + a g, masked; g stands in as `plus` once z is added to it. */
+/* z + a g, everywhere. */
 static enum soothe_status twin_row(void *self, const struct soothe__mixer_row *row, struct soothe_error *err) {
-    const struct soothe__pair *p    = self;
-    float                     *plus = soothe__calloc((size_t)row->n_vocab, sizeof *plus);
-    if (!plus)
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory mixing logits");
+    const struct soothe__pair *p = self;
+    (void)err;
     for (int32_t i = 0; i < row->n_vocab; i++)
-        plus[i] = row->z[i] + row->sources[0][i];
-    const enum soothe_status status =
-        soothe__mix_contrast(row->z, row->n_vocab, plus, NULL, p->a * row->dose, p->top_p, err);
-    free(plus);
-    return status;
+        row->z[i] += p->a * row->dose * row->sources[0][i];
+    return SOOTHE_OK;
+}
+
+/* With a mask only the nucleus needs the difference: some dozen rows of the head instead of all V. */
+static enum soothe_status twin_within_nucleus(void *self, const struct soothe__mixer_row *row,
+                                              struct soothe_error *err) {
+    struct soothe__pair      *p    = self;
+    struct soothe__shortlist *list = &p->nucleus;
+    if (!soothe__shortlist_read(list, row->z, row->n_vocab))
+        return soothe__fail(err, SOOTHE_E_NUMERIC, "logits to be mixed are no finite numbers: damaged weights?");
+    float       *difference = NULL;
+    llama_token *tokens     = NULL;
+    if (soothe__shortlist_fill(list, row->z, row->n_vocab, 0, p->top_p)) {
+        difference = soothe__calloc(list->n, sizeof *difference);
+        tokens     = soothe__calloc(list->n, sizeof *tokens);
+    }
+    const bool ok = difference && tokens;
+    for (size_t i = 0; i < list->n && ok; i++)
+        tokens[i] = list->data[i].id;
+    if (ok) {
+        soothe__own_head_pick(p->head, row->u, tokens, list->n, difference);
+        soothe__mix_within(row->z, row->n_vocab, list->data, list->n, difference, p->a * row->dose);
+    }
+    free(difference);
+    free(tokens);
+    return ok ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory mixing logits");
 }
 
 /* ---- two followers ---------------------------------------------------------------------------------------- */
@@ -78,7 +98,8 @@ enum soothe_status soothe__pair_attach(struct soothe__link *l, struct soothe_ses
     if (p->a == 0)
         return SOOTHE_OK;
     if (p->twin) {
-        rule.row   = twin_row;
+        rule.picks = p->top_p < 1;
+        rule.row   = rule.picks ? twin_within_nucleus : twin_row;
         rule.state = twin_state;
         return soothe__mixer_add(session, NULL, 0, p->head, &rule, err);
     }
@@ -101,6 +122,7 @@ void soothe__pair_free(void *pair) {
     soothe_calibrator_free(p->twin);
     soothe__own_head_free(p->head);
     llama_model_free(p->owned);
+    soothe__shortlist_free(&p->nucleus);
     free(p->scratch);
     free(p);
 }

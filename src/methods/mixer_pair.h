@@ -3,6 +3,7 @@
 #ifndef SOOTHE_MIXER_PAIR_H
 #define SOOTHE_MIXER_PAIR_H
 
+#include "generate/shortlist.h"
 #include "methods/mixer.h"
 
 /* z + a (plus - minus), masked: see soothe__mix_contrast. */
@@ -19,6 +20,7 @@ struct soothe__pair {
     struct soothe_calibrator *twin;
     float                     twin_strength; /* 2 s */
     float                    *scratch;       /* (d) */
+    struct soothe__shortlist  nucleus;
 };
 
 /* Turns plus and minus, one calibrator at opposite strengths on the target itself, into the twin where that is exact:

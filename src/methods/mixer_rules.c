@@ -108,6 +108,14 @@ enum soothe_status soothe__mix_contrast(float *z, int32_t n, const float *plus, 
     return SOOTHE_OK;
 }
 
+void soothe__mix_within(float *z, int32_t n, const llama_token_data *nucleus, size_t n_nucleus, const float *difference,
+                        float a) {
+    for (int32_t i = 0; i < n; i++)
+        z[i] = -INFINITY;
+    for (size_t k = 0; k < n_nucleus; k++)
+        z[nucleus[k].id] = nucleus[k].logit + a * difference[k];
+}
+
 enum soothe_status soothe__mix_self_debias(float *z, int32_t n, const float *const *z_k, int32_t n_k, float lambda,
                                            float eps, struct soothe_error *err) {
     const double lse     = soothe__log_sum_exp(z, n);
