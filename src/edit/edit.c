@@ -2,6 +2,7 @@
  * Changing a model's tensors row by row on the way from one file to another. */
 #include "edit/edit.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -127,6 +128,37 @@ static enum soothe_status check_paths(const char *in_path, const char *out_path,
     return SOOTHE_OK;
 }
 
+/* The edit that writes the tensor anew, or NULL. */
+static const struct soothe__tensor_edit *replacement(const char *name, const struct soothe__tensor_edit *edits,
+                                                     size_t n_edits) {
+    for (size_t i = 0; i < n_edits; i++)
+        if (edits[i].values && !strcmp(edits[i].name, name))
+            return &edits[i];
+    return NULL;
+}
+
+static enum soothe_status replace_tensor(struct work *w, int64_t i_tensor, const struct soothe__tensor_edit *e,
+                                         const struct soothe__tensor_edit *edits, size_t n_edits,
+                                         struct soothe_error *err) {
+    const int64_t *ne = gguf_get_tensor_ne(w->in.meta, i_tensor), flat[2] = {ne[0], ne[1]};
+    size_t         n_same = 0;
+    for (size_t i = 0; i < n_edits; i++)
+        n_same += !strcmp(edits[i].name, e->name);
+    if (n_same != 1 || ne[2] * ne[3] != 1 || !soothe__type_writable(e->type) || ne[0] % ggml_blck_size(e->type) != 0)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                            "tensor %s of %s, with rows of %lld numbers, cannot be written anew as %s", e->name,
+                            w->in.path, (long long)ne[0], ggml_type_name(e->type));
+    for (int64_t i = 0; i < ne[0] * ne[1]; i++)
+        if (!isfinite(e->values[i]))
+            return soothe__fail(err, SOOTHE_E_NUMERIC, "the edit of tensor %s of %s gives what is not finite", e->name,
+                                w->in.path);
+    struct target                     *t    = &w->targets[w->n_targets];
+    const struct soothe__tensor_edit **next = w->n_targets ? t[-1].edits + t[-1].n_edits : w->sorted;
+    *t = (struct target){.work = w, .name = e->name, .in_path = w->in.path, .ne0 = ne[0], .edits = next};
+    w->n_targets++;
+    return soothe__gguf_plan_add(&w->plan, e->name, e->values, 2, flat, e->type, err);
+}
+
 static enum soothe_status add_target(struct work *w, int64_t i_tensor, const struct soothe__tensor_edit *edits,
                                      size_t n_edits, struct soothe_error *err) {
     const char                        *name   = gguf_get_tensor_name(w->in.meta, i_tensor);
@@ -172,9 +204,11 @@ static enum soothe_status plan_tensors(struct work *w, const struct soothe__tens
     if (!status && (!w->targets || !w->sorted))
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory planning %zu edits", n_edits);
     for (int64_t i = 0; i < n && !status; i++) {
-        const size_t ne0 = (size_t)gguf_get_tensor_ne(w->in.meta, i)[0];
-        status           = soothe__gguf_plan_copy(&w->plan, &w->in, i, err);
-        if (!status)
+        const size_t                      ne0  = (size_t)gguf_get_tensor_ne(w->in.meta, i)[0];
+        const struct soothe__tensor_edit *anew = replacement(gguf_get_tensor_name(w->in.meta, i), edits, n_edits);
+        status =
+            anew ? replace_tensor(w, i, anew, edits, n_edits, err) : soothe__gguf_plan_copy(&w->plan, &w->in, i, err);
+        if (!status && !anew)
             status = add_target(w, i, edits, n_edits, err);
         widest = ne0 > widest ? ne0 : widest;
     }

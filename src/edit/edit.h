@@ -22,6 +22,10 @@ struct soothe__tensor_edit {
     enum soothe_status (*apply)(void *user, int64_t first_row, int64_t n_rows, int64_t ne0, float *values,
                                 bool *changed, struct soothe_error *err);
     void *user;
+    /* In place of apply: the whole tensor anew, (ne1 ne2, ne0) row-major, in a type of its own: for changes finer than
+     * the tensor's type can hold. It is then the tensor's only edit. NULL: apply. */
+    const float   *values;
+    enum ggml_type type; /* of values alone */
 };
 
 /* What is recorded of an edit: keys "soothe.edit.N.KEY", N counting from 0 the edits that the file has seen, and

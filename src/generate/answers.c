@@ -10,7 +10,7 @@
 
 enum { CELLS_MAX = 1 << 14 }; /* of the cache, whatever the turns' length */
 
-/* ---- a turn --------------------------------------------------------------------------------------------------- */
+/* ---- a turn ------------------------------------------------------------------------------------------------ */
 
 static enum soothe_status turn_text(char **text, const struct llama_model *model, const struct soothe__turn *t,
                                     struct soothe_error *err) {
@@ -59,7 +59,18 @@ enum soothe_status soothe__turn_tokenize(llama_token **tokens, int32_t *n_tokens
     return status;
 }
 
-/* ---- answers -------------------------------------------------------------------------------------------------- */
+char *soothe__attack_prompt(const char *question, const char *attack, const char *suffix) {
+    static const char PLACE[] = "{question}";
+    const char       *place   = attack ? strstr(attack, PLACE) : NULL;
+    const char       *space = suffix && *suffix ? " " : "", *end = suffix ? suffix : "";
+    if (!attack || !*attack)
+        return soothe__format("%s%s%s", question, space, end);
+    if (!place)
+        return soothe__format("%s\n\n%s%s%s", attack, question, space, end);
+    return soothe__format("%.*s%s%s%s%s", (int)(place - attack), attack, question, place + strlen(PLACE), space, end);
+}
+
+/* ---- answers ----------------------------------------------------------------------------------------------- */
 
 struct work {
     struct soothe__answer     *answers;

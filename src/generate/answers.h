@@ -21,16 +21,20 @@ struct soothe__turn {
 enum soothe_status soothe__turn_tokenize(llama_token **tokens, int32_t *n_tokens, const struct llama_model *model,
                                          const struct soothe__turn *turn, int32_t room, struct soothe_error *err);
 
+/* A question within an attack: in the place of "{question}", or behind it; then a space and the suffix. Fresh; attack
+ * and suffix may be NULL. */
+char *soothe__attack_prompt(const char *question, const char *attack, const char *suffix);
+
 struct soothe__answer {
     char *text;  /* with its start; fresh, free() */
     bool  ended; /* by the model itself, not by n_predict */
 };
 
 struct soothe__answer_options {
-    int32_t                      n_predict; /* tokens of each at most */
+    int32_t                      n_predict;  /* tokens of each at most */
     int32_t                      n_parallel; /* 0: 8 */
-    int32_t                      n_threads; /* 0: all */
-    const volatile sig_atomic_t *stop;      /* NULL: never */
+    int32_t                      n_threads;  /* 0: all */
+    const volatile sig_atomic_t *stop;       /* NULL: never */
 };
 
 /* answers  (n) filled; all NULL after an error

@@ -15,11 +15,11 @@
 #include "engine/engine.h"
 #include "generate/answers.h"
 
-/* ---- instances: dinm_texts.c ---------------------------------------------------------------------------------- */
+/* ---- instances: dinm_texts.c ------------------------------------------------------------------------------- */
 
 struct soothe__dinm_instance {
     char *question;
-    char *attack; /* a template that "{question}" stands in, or words to go before it; NULL: none */
+    char *attack; /* NULL: none */
     char *prompt; /* what the model is asked: the question in the attack, and the suffix */
     char *safe, *unsafe;
     bool  wrote_safe, wrote_unsafe; /* the target did */
@@ -38,9 +38,6 @@ struct soothe__dinm_texts {
     char                          instances_sha256[65], general_sha256[65]; /* general: "" for the built-in ones */
 };
 
-/* The prompt: fresh; attack and suffix may be NULL. */
-char *soothe__dinm_prompt(const char *question, const char *attack, const char *suffix);
-
 /* JSON lines {"question" or "prompt", "attack", "safe", "unsafe"}; general: {"question", "prompt", "instruction" or
  * "text", "answer" or "response"}, NULL: some that are built in. Only the first may be missing.
  * errors  SOOTHE_E_FORMAT no instance, a line that is none: the line is named */
@@ -49,9 +46,9 @@ enum soothe_status soothe__dinm_texts_read(struct soothe__dinm_texts *texts, con
 void               soothe__dinm_texts_free(struct soothe__dinm_texts *texts); /* also of a zeroed one */
 
 struct soothe__dinm_writing {
-    const char                   *system;    /* the safe system prompt */
-    int32_t                       n_predict; /* tokens of an answer */
-    int32_t                       n_threads;
+    const char *system;    /* the safe system prompt */
+    int32_t     n_predict; /* tokens of an answer */
+    int32_t     n_threads;
     bool (*is_safe)(const char *answer); /* NULL: all are. A safe answer that the target wrote and that is none is
                                             written again from a refusal's first words */
     const volatile sig_atomic_t *stop;
@@ -69,7 +66,7 @@ struct soothe__dinm_tokens {
 enum soothe_status soothe__dinm_tokenize(struct soothe__dinm_tokens *out, const struct llama_model *model,
                                          const char *prompt, const char *answer, bool ends, struct soothe_error *err);
 
-/* ---- the layer: dinm_locate.c --------------------------------------------------------------------------------- */
+/* ---- the layer: dinm_locate.c ------------------------------------------------------------------------------ */
 
 /* How a layer's distance between a safe and an unsafe answer is taken.
  *   mean    |mean h(safe) - mean h(unsafe)| / mean |h|, over the answers' tokens after the prompt: their lengths and
@@ -90,7 +87,7 @@ enum soothe_status soothe__dinm_locate(struct soothe__dinm_layers *layers, struc
                                        struct soothe_error *err);
 void               soothe__dinm_layers_free(struct soothe__dinm_layers *layers);
 
-/* ---- the edit: dinm.c ------------------------------------------------------------------------------------------ */
+/* ---- the edit: dinm.c -------------------------------------------------------------------------------------- */
 
 struct soothe__dinm_options {
     const char                  *model_path, *out_path;

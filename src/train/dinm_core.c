@@ -16,6 +16,8 @@
 #include "train/head.h"
 #include "train/kernels.h"
 
+static const char EDITED[] = "blk.0.ffn_down.weight";
+
 enum { PIECE_TOKENS = 512 }; /* of a pass, or the longest text's: what is held of a pass grows with them */
 
 struct row { /* an answer's token */
@@ -36,16 +38,18 @@ struct soothe__dinm_core {
     struct soothe__head        *head;
     bool                        bf16;
 
+    struct soothe__train_tensor *tensors;
+    struct soothe__block_places *places;
+    struct soothe__place         output_norm;
     float                       *parameters, *gradients;
-    size_t                       n_parameters;
-    struct soothe__block_offsets edited;
+    size_t                       n_tensors, n_parameters;
     float                       *moments[2]; /* of W */
     int32_t                      n_updates;
 
-    uint16_t     *inputs;  /* (all tokens, d) */
+    uint16_t     *inputs;     /* (all tokens, d) */
     int32_t      *numbers_of; /* (all tokens) 0, 1, 2 … */
-    int32_t      *starts;  /* (texts + 1) within its piece; a piece's own begin at its text + its place */
-    struct row   *rows;    /* of all texts */
+    int32_t      *starts;     /* (texts + 1) within its piece; a piece's own begin at its text + its place */
+    struct row   *rows;       /* of all texts */
     struct piece *pieces;
     int32_t       n_texts, n_tokens, n_rows, n_pieces;
     float        *before; /* (rows, d) final states before the edit */
@@ -58,7 +62,7 @@ struct soothe__dinm_core {
     float   *dh;                            /* (T, d) */
 };
 
-/* ---- the texts in pieces -------------------------------------------------------------------------------------- */
+/* ---- the texts in pieces ----------------------------------------------------------------------------------- */
 
 static enum soothe_status check_texts(const struct soothe__train_shape *s, const struct soothe__dinm_text *texts,
                                       size_t n_texts, int32_t counts[2], struct soothe_error *err) {
@@ -95,15 +99,13 @@ static int32_t largest(const struct soothe__dinm_core *core, bool rows) {
 static void add_rows(struct soothe__dinm_core *core, const struct soothe__dinm_text *t, int32_t start, int32_t n_like) {
     const int32_t n = t->n_tokens - t->first;
     for (int32_t k = t->first; k < t->n_tokens; k++)
-        core->rows[core->n_rows++] = (struct row){.position = start + k - 1,
-                                                  .next     = t->tokens[k],
-                                                  .general  = t->general,
-                                                  .weight   = 1.0 / n / n_like};
+        core->rows[core->n_rows++] = (struct row){
+            .position = start + k - 1, .next = t->tokens[k], .general = t->general, .weight = 1.0 / n / n_like};
 }
 
 static enum soothe_status take_texts(struct soothe__dinm_core *core, const struct soothe__dinm_text *texts, size_t n,
                                      const int32_t counts[2], struct soothe_error *err) {
-    const size_t d = (size_t)core->s.d_cal;
+    const size_t d        = (size_t)core->s.d_cal;
     size_t       n_tokens = 0;
     for (size_t i = 0; i < n; i++)
         n_tokens += (size_t)texts[i].n_tokens;
@@ -133,7 +135,7 @@ static enum soothe_status take_texts(struct soothe__dinm_core *core, const struc
     return SOOTHE_OK;
 }
 
-/* ---- making ---------------------------------------------------------------------------------------------------- */
+/* ---- making ------------------------------------------------------------------------------------------------ */
 
 static enum soothe_status claim_rows(struct soothe__dinm_core *core, struct soothe_error *err) {
     const int32_t most = largest(core, true);
@@ -149,25 +151,63 @@ static enum soothe_status claim_rows(struct soothe__dinm_core *core, struct soot
     core->log_p_before = soothe__calloc(n, f);
     core->kl           = soothe__calloc(n, f);
     core->dh           = soothe__calloc((size_t)largest(core, false) * d, f);
-    const bool ok = core->before && core->h && core->h_before && core->g && core->next && core->diverge &&
+    const bool ok      = core->before && core->h && core->h_before && core->g && core->next && core->diverge &&
                     core->log_p && core->log_p_before && core->kl && core->dh;
     return ok ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %d rows", most);
 }
 
+/* W learns; other matrices are the fixed weights', where there are such, and vectors are always held. */
+static void place_tensor(void *user, const char *name, struct soothe__place *p) {
+    struct soothe__dinm_core           *core  = user;
+    const struct soothe__fixed_weights *fixed = core->numbers.fixed;
+    p->learns                                 = strcmp(name, EDITED) == 0;
+    if (fixed && p->n_out > 1 && !p->learns)
+        p->handle = fixed->find(fixed->user, name, p->n_out, p->n_in);
+    if (p->handle)
+        return;
+    struct soothe__train_tensor *t = &core->tensors[core->n_tensors++];
+    snprintf(t->name, sizeof t->name, "%s", name);
+    t->offset    = core->n_parameters;
+    t->n         = (size_t)p->n_out * (size_t)p->n_in;
+    t->n_out     = p->n_out;
+    t->n_in      = p->n_in;
+    t->trainable = p->learns;
+    p->at        = t->offset;
+    core->n_parameters += t->n;
+}
+
 static enum soothe_status claim_parameters(struct soothe__dinm_core *core, struct soothe_error *err) {
-    const size_t n_down = (size_t)core->s.d_cal * (size_t)core->s.n_ff;
-    size_t       at     = 0;
-    core->edited        = soothe__block_layout(&core->s, 0, &at, NULL, NULL);
-    for (int32_t i = 1; i < core->s.n_blocks; i++)
-        soothe__block_layout(&core->s, i, &at, NULL, NULL);
-    core->n_parameters = at + (size_t)core->s.d_cal;
-    core->parameters   = soothe__calloc(core->n_parameters, sizeof(float));
-    core->gradients    = soothe__calloc(core->n_parameters, sizeof(float));
-    core->moments[0]   = soothe__calloc(n_down, sizeof(float));
-    core->moments[1]   = soothe__calloc(n_down, sizeof(float));
+    const size_t n_down = (size_t)core->s.d_cal * (size_t)core->s.n_ff, n_blocks = (size_t)core->s.n_blocks;
+    core->tensors = soothe__calloc(12 * n_blocks + 1, sizeof *core->tensors);
+    core->places  = soothe__calloc(n_blocks, sizeof *core->places);
+    if (!core->tensors || !core->places)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for an edit");
+    for (int32_t i = 0; i < core->s.n_blocks; i++)
+        soothe__block_visit(&core->s, i, &core->places[i], place_tensor, core);
+    core->output_norm = (struct soothe__place){
+        .n_out = 1, .n_in = core->s.d_cal, .at = SOOTHE__NOWHERE, .a = SOOTHE__NOWHERE, .b = SOOTHE__NOWHERE};
+    place_tensor(core, "output_norm.weight", &core->output_norm);
+    core->parameters = soothe__calloc(core->n_parameters, sizeof(float));
+    core->gradients  = soothe__calloc(core->n_parameters, sizeof(float));
+    core->moments[0] = soothe__calloc(n_down, sizeof(float));
+    core->moments[1] = soothe__calloc(n_down, sizeof(float));
     return core->parameters && core->gradients && core->moments[0] && core->moments[1]
                ? SOOTHE_OK
                : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu parameters", core->n_parameters);
+}
+
+static enum soothe_status make_blocks(struct soothe__dinm_core *core, struct soothe_error *err) {
+    return soothe__blocks_new(&core->blocks,
+                              &(struct soothe__blocks_setup){.shape        = &core->s,
+                                                             .places       = core->places,
+                                                             .output_norm  = core->output_norm,
+                                                             .n_parameters = core->n_parameters,
+                                                             .max_tokens   = largest(core, false),
+                                                             .bf16         = core->bf16,
+                                                             .gemm         = core->gemm,
+                                                             .fixed        = core->numbers.fixed,
+                                                             .embedding    = core->inputs},
+                              err);
 }
 
 enum soothe_status soothe__dinm_core_new(struct soothe__dinm_core **out, const struct soothe__train_shape *shape,
@@ -196,8 +236,7 @@ enum soothe_status soothe__dinm_core_new(struct soothe__dinm_core **out, const s
     if (!status)
         status = soothe__head_new(&core->head, core->gemm, core->bf16, head, shape->n_vocab, shape->d_cal, err);
     if (!status)
-        status = soothe__blocks_new(&core->blocks, shape, largest(core, false), core->bf16, core->gemm, core->inputs,
-                                    err);
+        status = make_blocks(core, err);
     if (status)
         soothe__dinm_core_free(core);
     else
@@ -214,29 +253,34 @@ void soothe__dinm_core_free(struct soothe__dinm_core *core) {
     void *all[] = {core->parameters, core->gradients, core->moments[0], core->moments[1],   core->inputs,
                    core->numbers_of, core->starts,    core->rows,       core->pieces,       core->before,
                    core->h,          core->h_before,  core->next,       core->diverge,      core->log_p,
-                   core->kl,         core->g,         core->dh,         core->log_p_before};
+                   core->kl,         core->g,         core->dh,         core->log_p_before, core->tensors,
+                   core->places};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     free(core);
 }
 
-float *soothe__dinm_parameters(struct soothe__dinm_core *core, size_t *n) {
-    if (n)
-        *n = core->n_parameters;
+const struct soothe__train_tensor *soothe__dinm_tensors(const struct soothe__dinm_core *core, size_t *n) {
+    *n = core->n_tensors;
+    return core->tensors;
+}
+
+float *soothe__dinm_parameters(struct soothe__dinm_core *core) {
     return core->parameters;
 }
 
 float *soothe__dinm_weights(struct soothe__dinm_core *core, size_t *n) {
     if (n)
         *n = (size_t)core->s.d_cal * (size_t)core->s.n_ff;
-    return core->parameters + core->edited.down;
+    return core->parameters + core->places[0].down.at;
 }
 
 const float *soothe__dinm_weights_gradient(const struct soothe__dinm_core *core) {
-    return core->gradients + core->edited.down;
+    return core->gradients + core->places[0].down.at;
 }
 
-/* ---- a piece ------------------------------------------------------------------------------------------------------ */
+/* ---- a piece ------------------------------------------------------------------------------------------------------
+ */
 
 static void use_threads(const struct soothe__dinm_core *core) {
 #ifdef _OPENMP
@@ -328,7 +372,7 @@ static enum soothe_status run(struct soothe__dinm_core *core, struct soothe__din
     return status;
 }
 
-/* ---- interface --------------------------------------------------------------------------------------------------- */
+/* ---- interface --------------------------------------------------------------------------------------------- */
 
 enum soothe_status soothe__dinm_begin(struct soothe__dinm_core *core, struct soothe_error *err) {
     const size_t       d      = (size_t)core->s.d_cal;
@@ -357,9 +401,8 @@ enum soothe_status soothe__dinm_gradient(struct soothe__dinm_core *core, struct 
     size_t                   n;
     soothe__dinm_weights(core, &n);
     const float *g = soothe__dinm_weights_gradient(core);
-    return status || isfinite(soothe__dot(g, g, n))
-               ? status
-               : soothe__fail(err, SOOTHE_E_NUMERIC, "the gradient is not finite");
+    return status || isfinite(soothe__dot(g, g, n)) ? status
+                                                    : soothe__fail(err, SOOTHE_E_NUMERIC, "the gradient is not finite");
 }
 
 void soothe__dinm_update(struct soothe__dinm_core *core, double lr) {

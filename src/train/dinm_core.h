@@ -18,16 +18,17 @@
 #include "train/train_core.h"
 
 struct soothe__dinm_text {
-    const uint16_t *inputs; /* (n_tokens, d) bf16: the states that enter the cut; copied */
-    const int32_t  *tokens; /* (n_tokens), copied */
+    const uint16_t *inputs;          /* (n_tokens, d) bf16: the states that enter the cut; copied */
+    const int32_t  *tokens;          /* (n_tokens), copied */
     int32_t         n_tokens, first; /* tokens first … n_tokens-1 are the answer; first >= 1 */
     bool            general;         /* to be kept (KL); false: an instance's safe answer, to become likely */
 };
 
 struct soothe__dinm_numbers { /* how to compute */
-    double                 c_edit;
-    enum soothe__precision precision;
-    int32_t                n_threads; /* 0: all */
+    double                              c_edit;
+    enum soothe__precision              precision;
+    int32_t                             n_threads; /* 0: all */
+    const struct soothe__fixed_weights *fixed;     /* of the matrices but W; NULL: the core keeps them; outlives it */
 };
 
 struct soothe__dinm_core;
@@ -41,9 +42,11 @@ enum soothe_status soothe__dinm_core_new(struct soothe__dinm_core **core, const 
                                          struct soothe_error *err);
 void               soothe__dinm_core_free(struct soothe__dinm_core *core); /* NULL is fine */
 
-/* The cut's parameters, laid out as soothe__block_layout says and then output_norm: to be filled. */
-float *soothe__dinm_parameters(struct soothe__dinm_core *core, size_t *n);
-/* Of these, W (d, n_ff), and its gradient after soothe__dinm_gradient. */
+/* The parameters that the core keeps, to be filled: W ("blk.0.ffn_down.weight", (d, n_ff)), vectors, and matrices that
+ * the fixed weights lack. Blocks are counted from the cut's first. */
+const struct soothe__train_tensor *soothe__dinm_tensors(const struct soothe__dinm_core *core, size_t *n);
+float                             *soothe__dinm_parameters(struct soothe__dinm_core *core);
+/* Of these, W, and its gradient after soothe__dinm_gradient. */
 float       *soothe__dinm_weights(struct soothe__dinm_core *core, size_t *n);
 const float *soothe__dinm_weights_gradient(const struct soothe__dinm_core *core);
 
