@@ -27,7 +27,7 @@ const struct soothe__command soothe__command_edit_dinm = {
 
 struct choice {
     char  *model, *output, *instances, *general, *suffix, *system, *rule, *layer, *steps, *lr, *c_edit, *stop_loss;
-    char  *type, *answer_tokens, *questions, *attacks, *scorer, *limit, *n_texts, *threads;
+    char  *type, *answer_tokens, *completed, *questions, *attacks, *scorer, *limit, *n_texts, *threads;
     char **texts;
     int    json, no_report;
 };
@@ -100,6 +100,8 @@ static int edit(const struct choice *c, struct soothe__dinm_options *o, const st
     o->model_path                      = model;
     if (!status)
         status = soothe__dinm(o, &report, &err);
+    if (!status && c->completed)
+        status = soothe__dinm_write_instances(&report.texts, c->completed, &err);
     if (!status && !c->no_report)
         status = soothe__dinm_judge(&verdict, o, &report, j, &err);
     const int code = status ? soothe__print_failure(&err)
@@ -117,6 +119,7 @@ int soothe__cmd_edit_dinm(int argc, const char **argv) {
             TEXT_OPTION("model", 'm', model, "the model: a name, an address or a file", "MODEL"),
             TEXT_OPTION("output", 'o', output, "the edited model to be written", "FILE"),
             TEXT_OPTION("instances", '\0', instances, "questions, attacks, unsafe and safe answers", "FILE"),
+            TEXT_OPTION("write-instances", '\0', completed, "the instances with the answers that were written", "FILE"),
             TEXT_OPTION("general", '\0', general, "questions whose answers are to stay (24 built in)", "FILE"),
             TEXT_OPTION("suffix", '\0', suffix, "words behind every prompt, to be sent later too (none)", "TEXT"),
             TEXT_OPTION("system", '\0', system, "under which the target writes safe answers", "TEXT"),
@@ -147,9 +150,9 @@ int soothe__cmd_edit_dinm(int argc, const char **argv) {
             code = edit(&c, &o, &j);
     }
     poptFreeContext(context);
-    char *all[] = {c.model,   c.output, c.instances, c.general,       c.suffix,    c.system, c.rule,
-                   c.layer,   c.steps,  c.lr,        c.c_edit,        c.stop_loss, c.type,   c.questions,
-                   c.attacks, c.scorer, c.limit,     c.answer_tokens, c.n_texts,   c.threads};
+    char *all[] = {c.model,   c.output, c.instances, c.general,       c.suffix,    c.system,  c.rule,
+                   c.layer,   c.steps,  c.lr,        c.c_edit,        c.stop_loss, c.type,    c.questions,
+                   c.attacks, c.scorer, c.limit,     c.answer_tokens, c.completed, c.n_texts, c.threads};
     soothe__free_texts(all, sizeof all / sizeof *all);
     soothe__free_list(c.texts);
     return code;

@@ -28,6 +28,10 @@ enum soothe_status soothe__dinm_judge(struct soothe__dinm_verdict *verdict, cons
                                       const struct soothe__dinm_report  *report,
                                       const struct soothe__dinm_judging *judging, struct soothe_error *err);
 
+/* The instances with all answers, as --instances reads them. */
+enum soothe_status soothe__dinm_write_instances(const struct soothe__dinm_texts *texts, const char *path,
+                                                struct soothe_error *err);
+
 /* verdict NULL: none was asked for. Returns the exit code. */
 int soothe__dinm_print(const struct soothe__dinm_options *options, const struct soothe__dinm_report *report,
                        const struct soothe__dinm_verdict *verdict, bool json);

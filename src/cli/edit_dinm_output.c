@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What "soothe edit dinm" prints. */
+#include <errno.h>
 #include <math.h>
+#include <string.h>
 
 #include "cli/edit_dinm.h"
 #include "cli/result.h"
@@ -83,6 +85,30 @@ static json_t *json_edit(const struct soothe__dinm_options *o, const struct soot
         (json_int_t)r->texts.n_general, "safe_written", (json_int_t)n_written(&r->texts, true), "safe_led",
         (json_int_t)n_led(&r->texts), "unsafe_written", (json_int_t)n_written(&r->texts, false), "seconds",
         r->seconds_write, r->seconds_locate, r->seconds_edit);
+}
+
+/* "attack" is left out where there is none. */
+static json_t *json_instance(const struct soothe__dinm_instance *x) {
+    json_t *o = json_pack("{s:s, s:s, s:s}", "question", x->question, "unsafe", x->unsafe, "safe", x->safe);
+    if (o && x->attack)
+        json_object_set_new(o, "attack", json_string(x->attack));
+    return o;
+}
+
+enum soothe_status soothe__dinm_write_instances(const struct soothe__dinm_texts *texts, const char *path,
+                                                struct soothe_error *err) {
+    struct soothe__new_file file   = {.stream = NULL};
+    enum soothe_status      status = soothe__new_file_open(&file, path, err);
+    for (size_t i = 0; i < texts->n_instances && !status; i++) {
+        json_t *o = json_instance(&texts->instances[i]);
+        if (!o || json_dumpf(o, file.stream, JSON_COMPACT) != 0 || fputc('\n', file.stream) == EOF)
+            status = soothe__fail(err, SOOTHE_E_IO, "cannot write %s: %s", path, strerror(errno ? errno : EIO));
+        json_decref(o);
+    }
+    if (!status)
+        status = soothe__new_file_commit(&file, err);
+    soothe__new_file_abort(&file);
+    return status;
 }
 
 /* ---- a table ----------------------------------------------------------------------------------------------- */

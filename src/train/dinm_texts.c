@@ -36,7 +36,7 @@ static const char *const GENERAL[] = {
 };
 enum { N_GENERAL = sizeof GENERAL / sizeof *GENERAL };
 
-static const char REFUSAL_START[] = "I'm sorry, but I can't help with that.";
+static const char REFUSAL_START[] = "I'm sorry, but I can't";
 
 /* ---- reading ----------------------------------------------------------------------------------------------- */
 
@@ -170,13 +170,16 @@ struct blank {
     struct soothe__dinm_instance *instance; /* whose safe answer it is; else NULL */
 };
 
-/* The answer to its last whole sentence, if it was cut. */
-static void end_at_sentence(struct soothe__answer *a) {
+/* An answer that was cut, to its last whole sentence; a refusal that had to be begun, to its first: what small models
+ * add to it takes it back as often as not. */
+static void end_at_sentence(struct soothe__answer *a, bool at_first) {
     size_t end = 0;
-    for (size_t i = 0; a->text[i] && !a->ended; i++)
+    if (a->ended && !at_first)
+        return;
+    for (size_t i = 0; a->text[i] && !(at_first && end); i++)
         if (strchr(".!?\n", a->text[i]) && (!a->text[i + 1] || strchr(" \n", a->text[i + 1])))
             end = i + 1;
-    if (end > 0 && !a->ended)
+    if (end > 0)
         a->text[end] = '\0';
 }
 
@@ -195,7 +198,7 @@ static enum soothe_status write_blanks(struct blank *blanks, size_t n, struct ll
             &(struct soothe__answer_options){.n_predict = w->n_predict, .n_threads = w->n_threads, .stop = w->stop},
             err);
     for (size_t i = 0; i < n && !status; i++) {
-        end_at_sentence(&answers[i]);
+        end_at_sentence(&answers[i], blanks[i].turn.start != NULL);
         if (is_blank(answers[i].text))
             status = soothe__fail(err, SOOTHE_E_ARGUMENT,
                                   "the target answers nothing to \"%.80s\": give an answer in the file",
