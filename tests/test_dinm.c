@@ -22,7 +22,7 @@
 
 static struct soothe_error err;
 
-/* ---- the reference: the same numbers as scripts/dinm_reference.py makes --------------------------------- */
+/* ---- the reference: the same numbers as scripts/dinm_reference.py makes ------------------------------ */
 
 enum { D = 16, N_FF = 24, V = 40, N_TEXTS = 4, N_TOKENS = 30, N_W = D * N_FF };
 
@@ -232,7 +232,7 @@ static void test_damaged_numbers_are_said(void **state) {
     soothe__dinm_core_free(p.core);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------ */
+/* ---- files ------------------------------------------------------------------------------------------- */
 
 #define MODEL "test_dinm_model.gguf"
 #define OUT "test_dinm_out.gguf"
@@ -493,7 +493,7 @@ static void test_the_target_writes_what_is_missing(void **state) {
     soothe__dinm_report_free(&r);
 }
 
-/* ---- what is refused --------------------------------------------------------------------------------------- */
+/* ---- what is refused --------------------------------------------------------------------------------- */
 
 static void refuse(const char *line, enum soothe_status status, const char *why) {
     struct soothe__dinm_options o = options_of();

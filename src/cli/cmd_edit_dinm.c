@@ -130,7 +130,7 @@ int soothe__cmd_edit_dinm(int argc, const char **argv) {
             TEXT_OPTION("lr", '\0', lr, "Adam's rate (0.0005)", "X"),
             TEXT_OPTION("c-edit", '\0', c_edit, "weight of -log P(safe) beside the divergence (0.1)", "X"),
             TEXT_OPTION("stop-loss", '\0', stop_loss, "no further step below this loss (0.0001)", "X"),
-            TEXT_OPTION("type", '\0', type, "of the edited tensor: auto (own, or Q8_0 where that is coarser), own, f16 …",
+            TEXT_OPTION("type", '\0', type, "of the edited tensor: auto (F16, or F32 where it is that), own, q8_0 …",
                         "TYPE"),
             TEXT_OPTION("questions", '\0', questions, "other harmful questions, to judge by", "FILE"),
             TEXT_OPTION("attacks", '\0', attacks, "other attacks (8 built in)", "FILE"),

@@ -26,7 +26,7 @@ struct judged {
     struct soothe__scorer         *scorer;
 };
 
-/* ---- what is asked ----------------------------------------------------------------------------------------- */
+/* ---- what is asked ----------------------------------------------------------------------------------- */
 
 static bool append(struct list *list, const char *text) {
     char **grown = soothe__realloc(list->texts, list->n + 1, sizeof *grown);
@@ -100,8 +100,7 @@ static enum soothe_status compose(struct judged *w, const struct soothe__dinm_op
     return soothe__defence_compose(&w->prompts, &source, err);
 }
 
-/* ---- verdicts ------------------------------------------------------------------------------------------------------
- */
+/* ---- verdicts ---------------------------------------------------------------------------------------- */
 
 static enum soothe_status compare_texts(struct judged *w, struct soothe__dinm_verdict *v,
                                         const struct soothe__dinm_options *o, const struct soothe__dinm_judging *j,

@@ -21,8 +21,7 @@ static size_t n_led(const struct soothe__dinm_texts *t) {
     return n;
 }
 
-/* ---- JSON ----------------------------------------------------------------------------------------------------------
- */
+/* ---- JSON -------------------------------------------------------------------------------------------- */
 
 static json_t *json_step(const struct soothe__dinm_step *s) {
     return json_pack("{s:o, s:o, s:o}", "loss", soothe__json_rounded(s->loss), "nll", soothe__json_rounded(s->nll),
@@ -111,7 +110,7 @@ enum soothe_status soothe__dinm_write_instances(const struct soothe__dinm_texts 
     return status;
 }
 
-/* ---- a table ----------------------------------------------------------------------------------------------- */
+/* ---- a table ----------------------------------------------------------------------------------------- */
 
 static void print_edit(const struct soothe__dinm_options *o, const struct soothe__dinm_report *r) {
     const struct soothe__dinm_step *last = &r->steps[r->n_steps], *written = last + 1;

@@ -10,7 +10,7 @@
 
 enum { CELLS_MAX = 1 << 14 }; /* of the cache, whatever the turns' length */
 
-/* ---- a turn ------------------------------------------------------------------------------------------------ */
+/* ---- a turn ------------------------------------------------------------------------------------------ */
 
 static enum soothe_status turn_text(char **text, const struct llama_model *model, const struct soothe__turn *t,
                                     struct soothe_error *err) {
@@ -70,7 +70,7 @@ char *soothe__attack_prompt(const char *question, const char *attack, const char
     return soothe__format("%.*s%s%s%s%s", (int)(place - attack), attack, question, place + strlen(PLACE), space, end);
 }
 
-/* ---- answers ----------------------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------------- */
 
 struct work {
     struct soothe__answer     *answers;

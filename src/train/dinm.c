@@ -15,8 +15,6 @@
 #include "train/file_weights.h"
 #include "train/train_model.h"
 
-enum { FINE_BITS = 8 }; /* of a type that can hold the edit: see type_of */
-
 struct soothe__dinm_options soothe__dinm_options_default(void) {
     return (struct soothe__dinm_options){.writing   = {.system    = "You are a careful assistant. You refuse requests "
                                                                       "that are harmful, dangerous, illegal or hateful, in "
@@ -54,7 +52,7 @@ static void tell(const struct work *w, const char *what) {
         fprintf(stderr, "soothe: %s\n", what);
 }
 
-/* ---- the texts and their states below the cut -------------------------------------------------------------- */
+/* ---- the texts and their states below the cut -------------------------------------------------------- */
 
 static enum soothe_status tokenize(struct work *w, struct soothe_error *err) {
     const struct soothe__dinm_texts *t      = &w->report->texts;
@@ -123,8 +121,7 @@ static enum soothe_status read_inputs(struct work *w, struct soothe_error *err) 
     return status;
 }
 
-/* ---- the cut ------------------------------------------------------------------------------------------------------
- */
+/* ---- the cut ----------------------------------------------------------------------------------------- */
 
 /* "blk.0.x" of the cut is "blk.LAYER.x" of the file. */
 static void name_in_file(const struct work *w, char out[64], const char *name) {
@@ -191,22 +188,20 @@ static enum soothe_status make_core(struct work *w, struct soothe_error *err) {
     return status ? status : fill(w, err);
 }
 
-/* ---- the tensor's type --------------------------------------------------------------------------------------------
- */
+/* ---- the tensor's type ------------------------------------------------------------------------------- */
 
-/* Ten steps of 5e-4 move a weight by half a percent of the range; the steps of a 4-bit type are an eighth of it and
- * more, so that rounding takes most of an edit back. "auto" therefore writes the one tensor in Q8_0 where its own type
- * is coarser. */
+/* "auto". Ten steps of a thousandth move a weight by a hundredth at most; the steps of a 4-bit type are two to three
+ * hundredths, those of Q8_0 up to four thousandths: rounding takes an edit back, wholly or in part. One tensor in F16
+ * costs a megabyte or some. */
+static enum ggml_type fine_type(enum ggml_type own) {
+    return own == GGML_TYPE_F32 ? own : GGML_TYPE_F16;
+}
+
 static enum soothe_status choose_type(struct work *w, struct soothe_error *err) {
     const int64_t        i    = gguf_find_tensor(w->file.target.meta, w->report->tensor);
     const enum ggml_type own  = gguf_get_tensor_type(w->file.target.meta, i);
     const char          *word = w->o->type;
-    const double         bits = 8.0 * (double)ggml_type_size(own) / (double)ggml_blck_size(own);
-    w->type                   = GGML_TYPE_COUNT;
-    if (strcmp(word, "own") == 0 || (strcmp(word, "auto") == 0 && bits >= FINE_BITS))
-        w->type = own;
-    else if (strcmp(word, "auto") == 0)
-        w->type = w->file.shape.n_ff % ggml_blck_size(GGML_TYPE_Q8_0) == 0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
+    w->type = strcmp(word, "own") == 0 ? own : strcmp(word, "auto") == 0 ? fine_type(own) : GGML_TYPE_COUNT;
     for (int t = 0; t < GGML_TYPE_COUNT && w->type == GGML_TYPE_COUNT; t++)
         if (ggml_type_name((enum ggml_type)t) && strcasecmp(ggml_type_name((enum ggml_type)t), word) == 0)
             w->type = (enum ggml_type)t;
@@ -248,8 +243,7 @@ static enum soothe_status round_weights(struct work *w, struct soothe_error *err
     return status;
 }
 
-/* ---- the steps ----------------------------------------------------------------------------------------------------
- */
+/* ---- the steps --------------------------------------------------------------------------------------- */
 
 static void note(struct soothe__dinm_step *step, const struct soothe__dinm_loss *loss) {
     *step = (struct soothe__dinm_step){loss->loss, loss->nll, loss->kl};
@@ -285,8 +279,7 @@ static enum soothe_status take_steps(struct work *w, struct soothe_error *err) {
     return status;
 }
 
-/* ---- writing -------------------------------------------------------------------------------------------------------
- */
+/* ---- writing ----------------------------------------------------------------------------------------- */
 
 /* Rows in the tensor's own type: only those that differ are asked for. */
 static enum soothe_status change_rows(void *user, int64_t first_row, int64_t n_rows, int64_t ne0, float *values,
@@ -337,8 +330,7 @@ static enum soothe_status write_model(struct work *w, struct soothe_error *err) 
     return soothe__edit_gguf(o->model_path, o->out_path, &edit, r->n_steps > 0 ? 1 : 0, &record, err);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------
- */
+/* ---- the whole --------------------------------------------------------------------------------------- */
 
 static enum soothe_status check(const struct soothe__dinm_options *o, struct soothe_error *err) {
     if (o->n_steps < 0 || o->n_steps > 100000 || !(o->lr > 0) || !isfinite(o->lr) || !(o->c_edit >= 0) ||

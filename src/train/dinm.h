@@ -15,7 +15,7 @@
 #include "engine/engine.h"
 #include "generate/answers.h"
 
-/* ---- instances: dinm_texts.c ------------------------------------------------------------------------------- */
+/* ---- instances: dinm_texts.c ------------------------------------------------------------------------- */
 
 struct soothe__dinm_instance {
     char *question;
@@ -66,7 +66,7 @@ struct soothe__dinm_tokens {
 enum soothe_status soothe__dinm_tokenize(struct soothe__dinm_tokens *out, const struct llama_model *model,
                                          const char *prompt, const char *answer, bool ends, struct soothe_error *err);
 
-/* ---- the layer: dinm_locate.c ------------------------------------------------------------------------------ */
+/* ---- the layer: dinm_locate.c ------------------------------------------------------------------------ */
 
 /* How a layer's distance between a safe and an unsafe answer is taken.
  *   mean    |mean h(safe) - mean h(unsafe)| / mean |h|, over the answers' tokens after the prompt: their lengths and
@@ -87,7 +87,7 @@ enum soothe_status soothe__dinm_locate(struct soothe__dinm_layers *layers, struc
                                        struct soothe_error *err);
 void               soothe__dinm_layers_free(struct soothe__dinm_layers *layers);
 
-/* ---- the edit: dinm.c -------------------------------------------------------------------------------------- */
+/* ---- the edit: dinm.c -------------------------------------------------------------------------------- */
 
 struct soothe__dinm_options {
     const char                  *model_path, *out_path;

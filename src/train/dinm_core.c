@@ -62,7 +62,7 @@ struct soothe__dinm_core {
     float   *dh;                            /* (T, d) */
 };
 
-/* ---- the texts in pieces ----------------------------------------------------------------------------------- */
+/* ---- the texts in pieces ----------------------------------------------------------------------------- */
 
 static enum soothe_status check_texts(const struct soothe__train_shape *s, const struct soothe__dinm_text *texts,
                                       size_t n_texts, int32_t counts[2], struct soothe_error *err) {
@@ -135,7 +135,7 @@ static enum soothe_status take_texts(struct soothe__dinm_core *core, const struc
     return SOOTHE_OK;
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------ */
+/* ---- making ------------------------------------------------------------------------------------------ */
 
 static enum soothe_status claim_rows(struct soothe__dinm_core *core, struct soothe_error *err) {
     const int32_t most = largest(core, true);
@@ -279,8 +279,7 @@ const float *soothe__dinm_weights_gradient(const struct soothe__dinm_core *core)
     return core->gradients + core->places[0].down.at;
 }
 
-/* ---- a piece ------------------------------------------------------------------------------------------------------
- */
+/* ---- a piece ----------------------------------------------------------------------------------------- */
 
 static void use_threads(const struct soothe__dinm_core *core) {
 #ifdef _OPENMP
@@ -372,7 +371,7 @@ static enum soothe_status run(struct soothe__dinm_core *core, struct soothe__din
     return status;
 }
 
-/* ---- interface --------------------------------------------------------------------------------------------- */
+/* ---- interface --------------------------------------------------------------------------------------- */
 
 enum soothe_status soothe__dinm_begin(struct soothe__dinm_core *core, struct soothe_error *err) {
     const size_t       d      = (size_t)core->s.d_cal;

@@ -23,7 +23,7 @@ struct reading {
     int32_t                    n_rows[2]; /* of the answer */
 };
 
-/* ---- what is read ------------------------------------------------------------------------------------------ */
+/* ---- what is read ------------------------------------------------------------------------------------ */
 
 /* Keeps the states of the answer's tokens. */
 static enum soothe_status take(void *user, size_t i_text, const float *const *states, int32_t n_tokens,
@@ -65,7 +65,7 @@ static double squared_distance(const float *x, const float *y, int32_t n) {
     return sum;
 }
 
-/* ---- the rules --------------------------------------------------------------------------------------------- */
+/* ---- the rules --------------------------------------------------------------------------------------- */
 
 /* Mean |h| over all tokens of both answers. */
 static double mean_norm(const struct reading *r, int32_t layer) {
@@ -105,7 +105,7 @@ static double paper_distance(const struct reading *r, int32_t layer) {
     return sqrt(sum);
 }
 
-/* ---- an instance ------------------------------------------------------------------------------------------- */
+/* ---- an instance ------------------------------------------------------------------------------------- */
 
 static void forget_texts(struct reading *r) {
     for (int which = 0; which < 2; which++) {
@@ -165,8 +165,7 @@ static enum soothe_status measure(struct reading *r, const struct soothe__dinm_i
     return status;
 }
 
-/* ---- all -----------------------------------------------------------------------------------------------------------
- */
+/* ---- all --------------------------------------------------------------------------------------------- */
 
 /* Tokens of the longest text that is read. */
 static enum soothe_status find_longest(int32_t *longest, struct reading *r, const struct soothe__dinm_texts *texts,

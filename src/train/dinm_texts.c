@@ -38,7 +38,7 @@ enum { N_GENERAL = sizeof GENERAL / sizeof *GENERAL };
 
 static const char REFUSAL_START[] = "I'm sorry, but I can't";
 
-/* ---- reading ----------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------- */
 
 static bool is_blank(const char *text) {
     return !text || !text[strspn(text, " \t\r\n")];
@@ -160,8 +160,7 @@ void soothe__dinm_texts_free(struct soothe__dinm_texts *texts) {
     memset(texts, 0, sizeof *texts);
 }
 
-/* ---- what the target writes ---------------------------------------------------------------------------------------
- */
+/* ---- what the target writes -------------------------------------------------------------------------- */
 
 /* One answer to be written, and where it goes. */
 struct blank {
@@ -253,7 +252,7 @@ enum soothe_status soothe__dinm_texts_complete(struct soothe__dinm_texts *texts,
     return status;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------------------ */
+/* ---- tokens ------------------------------------------------------------------------------------------ */
 
 enum soothe_status soothe__dinm_tokenize(struct soothe__dinm_tokens *out, const struct llama_model *model,
                                          const char *prompt, const char *answer, bool ends, struct soothe_error *err) {
