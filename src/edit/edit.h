@@ -22,10 +22,6 @@ struct soothe__tensor_edit {
     enum soothe_status (*apply)(void *user, int64_t first_row, int64_t n_rows, int64_t ne0, float *values,
                                 bool *changed, struct soothe_error *err);
     void *user;
-    /* In place of apply: the whole tensor anew, (ne1 ne2, ne0) row-major, in a type of its own: for changes finer than
-     * the tensor's type can hold. It is then the tensor's only edit. NULL: apply. */
-    const float   *values;
-    enum ggml_type type; /* of values alone */
 };
 
 /* What is recorded of an edit: keys "soothe.edit.N.KEY", N counting from 0 the edits that the file has seen, and
@@ -49,6 +45,16 @@ struct soothe__edit_record {
 enum soothe_status soothe__edit_gguf(const char *in_path, const char *out_path, const struct soothe__tensor_edit *edits,
                                      size_t n_edits, const struct soothe__edit_record *record,
                                      struct soothe_error *err);
+
+/* One tensor (ne1 rows of ne0 numbers) anew, in a type of its own: for changes finer than its old type can hold. */
+struct soothe__new_tensor {
+    const char    *name;
+    const float   *values; /* (ne1, ne0) */
+    enum ggml_type type;
+};
+/* Writes in_path with it as out_path; everything else, errors included, is as with soothe__edit_gguf. */
+enum soothe_status soothe__edit_anew(const char *in_path, const char *out_path, const struct soothe__new_tensor *tensor,
+                                     const struct soothe__edit_record *record, struct soothe_error *err);
 
 /* How many edits the file says to have seen. */
 uint32_t soothe__edit_count(const struct soothe__gguf *g);

@@ -301,12 +301,8 @@ static enum soothe_status write_model(struct work *w, struct soothe_error *err) 
     const struct soothe__dinm_options *o = w->o;
     const enum ggml_type               own =
         gguf_get_tensor_type(w->file.target.meta, gguf_find_tensor(w->file.target.meta, r->tensor));
-    const bool                       anew    = w->type != own;
-    const struct soothe__tensor_edit edit    = {.name   = r->tensor,
-                                                .apply  = change_rows,
-                                                .user   = w,
-                                                .values = anew ? soothe__dinm_weights(w->core, NULL) : NULL,
-                                                .type   = w->type};
+    const struct soothe__tensor_edit edit    = {.name = r->tensor, .apply = change_rows, .user = w};
+    const struct soothe__new_tensor  anew    = {r->tensor, soothe__dinm_weights(w->core, NULL), w->type};
     const struct soothe__dinm_step  *written = &r->steps[r->n_steps + 1];
     const struct soothe__fact        facts[] = {{"layer", NULL, r->layer},
                                                 {"rule", o->layer >= 0 ? "given" : soothe__dinm_rule_names[o->rule], 0},
@@ -327,7 +323,9 @@ static enum soothe_status write_model(struct work *w, struct soothe_error *err) 
                                                 {"kl", NULL, written->kl},
                                                 {"change", NULL, r->change}};
     const struct soothe__edit_record record = {.kind = "dinm", .facts = facts, .n_facts = sizeof facts / sizeof *facts};
-    return soothe__edit_gguf(o->model_path, o->out_path, &edit, r->n_steps > 0 ? 1 : 0, &record, err);
+    return r->n_steps > 0 && w->type != own
+               ? soothe__edit_anew(o->model_path, o->out_path, &anew, &record, err)
+               : soothe__edit_gguf(o->model_path, o->out_path, &edit, r->n_steps > 0 ? 1 : 0, &record, err);
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------- */
