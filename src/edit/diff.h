@@ -86,9 +86,13 @@ enum soothe_status soothe__diff_take_back(struct soothe__diff *diff, const char 
 /* ---- at load time: diff_lay.c
  * ----------------------------------------------------------------------------------------- */
 
-/* A model with diffs laid over it, one over the other, in a file without a name: it is gone when the process ends.
- * *path   fresh, free(); opens like any file in this process; the file stays open until then
+/* A model with a diff laid over it in a file without a name, which is gone with the last who has it open.
+ * *path   fresh; opens like any file within this process, until soothe__diff_let_go or the process's end
  * folder  of the temporary file; NULL: $TMPDIR, or /tmp */
+enum soothe_status soothe__diff_lay_one(char **path, struct soothe__diff *diff, const char *model_path,
+                                        const char *folder, struct soothe_error *err);
+void               soothe__diff_let_go(char *path); /* frees it too; NULL is fine */
+/* The same for n diffs' files, each laid over what those before it gave; of none *path is a copy of model_path. */
 enum soothe_status soothe__diff_lay(char **path, const char *model_path, const char *const *diff_paths, size_t n_diffs,
                                     const char *folder, struct soothe_error *err);
 

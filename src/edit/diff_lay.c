@@ -21,47 +21,49 @@ static enum soothe_status take_name_off(char **path, const char *name, struct so
     return *path ? SOOTHE_OK : fd < 0 ? SOOTHE_E_IO : SOOTHE_E_MEMORY;
 }
 
-static void let_go(const char *path) {
+void soothe__diff_let_go(char *path) {
     int fd;
-    if (sscanf(path, "/dev/fd/%d", &fd) == 1)
+    if (path && sscanf(path, "/dev/fd/%d", &fd) == 1)
         close(fd);
+    free(path);
 }
 
-static enum soothe_status lay_one(char **path, const char *model_path, const char *diff_path, const char *folder,
-                                  struct soothe_error *err) {
-    struct soothe__diff *diff   = NULL;
-    enum soothe_status   status = soothe__diff_open(&diff, diff_path, err);
-    char                *name   = soothe__format("%s/soothe-laid-%ld.gguf", folder, (long)getpid());
-    if (!status && !name)
-        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory laying a diff over a model");
-    if (!status)
-        status = soothe__diff_apply(diff, model_path, name, err);
+enum soothe_status soothe__diff_lay_one(char **path, struct soothe__diff *diff, const char *model_path,
+                                        const char *folder, struct soothe_error *err) {
+    const char *set  = getenv("TMPDIR");
+    char       *name = soothe__format("%s/soothe-laid-%ld.gguf",
+                                folder        ? folder
+                                      : set && *set ? set
+                                                    : "/tmp",
+                                      (long)getpid());
+    *path            = NULL;
+    if (!name)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory laying a diff over a model");
+    enum soothe_status status = soothe__diff_apply(diff, model_path, name, err);
     if (!status)
         status = take_name_off(path, name, err);
-    soothe__diff_free(diff);
     free(name);
     return status;
 }
 
 enum soothe_status soothe__diff_lay(char **path, const char *model_path, const char *const *diff_paths, size_t n_diffs,
                                     const char *folder, struct soothe_error *err) {
-    const char        *set    = getenv("TMPDIR");
-    char              *below  = NULL;
     enum soothe_status status = SOOTHE_OK;
-    *path                     = NULL;
+    *path                     = soothe__strdup(model_path);
+    if (!*path)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory laying a diff over a model");
     for (size_t i = 0; i < n_diffs && !status; i++) {
-        below  = *path;
-        *path  = NULL;
-        status = lay_one(path, below ? below : model_path, diff_paths[i],
-                         folder        ? folder
-                         : set && *set ? set
-                                       : "/tmp",
-                         err);
-        if (below)
-            let_go(below);
-        free(below);
+        struct soothe__diff *diff  = NULL;
+        char                *below = *path;
+        *path                      = NULL;
+        status                     = soothe__diff_open(&diff, diff_paths[i], err);
+        if (!status)
+            status = soothe__diff_lay_one(path, diff, below, folder, err);
+        soothe__diff_free(diff);
+        if (i == 0)
+            free(below);
+        else
+            soothe__diff_let_go(below);
     }
-    if (!status && n_diffs == 0 && !(*path = soothe__strdup(model_path)))
-        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     return status;
 }

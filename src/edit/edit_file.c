@@ -40,7 +40,7 @@ static void release(struct work *w) {
 
 /* ---- tensors --------------------------------------------------------------------------------------------------- */
 
-static enum soothe_status check_paths(const char *in_path, const char *out_path, struct soothe_error *err) {
+enum soothe_status soothe__edit_check_paths(const char *in_path, const char *out_path, struct soothe_error *err) {
     struct stat in, out;
     if (stat(in_path, &in) == 0 && stat(out_path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
         return soothe__fail(err, SOOTHE_E_ARGUMENT,
@@ -233,7 +233,7 @@ static enum soothe_status write_edited(const char *in_path, const char *out_path
                                        const struct soothe__edit_record *record, struct soothe_error *err) {
     struct work             w      = {.anew = anew, .record = record};
     struct soothe__new_file file   = {0};
-    enum soothe_status      status = check_paths(in_path, out_path, err);
+    enum soothe_status      status = soothe__edit_check_paths(in_path, out_path, err);
     if (!status)
         status = soothe__gguf_open(&w.in, in_path, err);
     if (!status)

@@ -35,6 +35,9 @@ enum soothe_status soothe__edit_take_back(const char *in_path, const char *out_p
                                           const struct soothe__byte_edit *edits, size_t n_edits,
                                           struct soothe_error *err);
 
+/* SOOTHE_E_ARGUMENT where both are one file. */
+enum soothe_status soothe__edit_check_paths(const char *in_path, const char *out_path, struct soothe_error *err);
+
 /* The text under KEY of the file's edit number i; NULL without. */
 const char *soothe__edit_text(const struct soothe__gguf *g, uint32_t i, const char *key);
 
