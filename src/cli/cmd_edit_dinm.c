@@ -6,6 +6,7 @@
 #include "cli/edit_dinm.h"
 #include "cli/result.h"
 #include "cli/speak.h"
+#include "edit/diff.h"
 #include "eval/figures.h"
 
 const struct soothe__command soothe__command_edit_dinm = {
@@ -27,7 +28,7 @@ const struct soothe__command soothe__command_edit_dinm = {
 
 struct choice {
     char  *model, *output, *instances, *general, *suffix, *system, *rule, *layer, *steps, *lr, *c_edit, *stop_loss;
-    char  *type, *answer_tokens, *completed, *questions, *attacks, *scorer, *limit, *n_texts, *threads;
+    char  *type, *answer_tokens, *completed, *diff, *questions, *attacks, *scorer, *limit, *n_texts, *threads;
     char **texts;
     int    json, no_report;
 };
@@ -76,7 +77,7 @@ static int read_choice(const struct choice *c, struct soothe__dinm_options *o, s
     o->instances_path = c->instances;
     o->general_path   = c->general;
     o->suffix         = c->suffix;
-    o->type           = c->type ? c->type : o->type;
+    o->type           = c->type ? c->type : c->diff ? "own" : o->type; /* a diff holds rows of the model's own types */
     if (c->system)
         o->writing.system = c->system;
     o->writing.is_safe = soothe__is_refusal;
@@ -91,6 +92,16 @@ static int read_choice(const struct choice *c, struct soothe__dinm_options *o, s
     return SOOTHE__EXIT_DONE;
 }
 
+static enum soothe_status write_diff(const struct choice *c, const struct soothe__dinm_options *o,
+                                     struct soothe_error *err) {
+    struct soothe__diff *diff   = NULL;
+    enum soothe_status   status = soothe__diff_between(&diff, o->model_path, o->out_path, err);
+    if (!status)
+        status = soothe__diff_write(diff, c->diff, o->model_path, o->out_path, false, err);
+    soothe__diff_free(diff);
+    return status;
+}
+
 static int edit(const struct choice *c, struct soothe__dinm_options *o, const struct soothe__dinm_judging *j) {
     struct soothe__dinm_report  report = {.layer = -1};
     struct soothe__dinm_verdict verdict;
@@ -100,6 +111,8 @@ static int edit(const struct choice *c, struct soothe__dinm_options *o, const st
     o->model_path                      = model;
     if (!status)
         status = soothe__dinm(o, &report, &err);
+    if (!status && c->diff)
+        status = write_diff(c, o, &err);
     if (!status && c->completed)
         status = soothe__dinm_write_instances(&report.texts, c->completed, &err);
     if (!status && !c->no_report)
@@ -132,6 +145,7 @@ int soothe__cmd_edit_dinm(int argc, const char **argv) {
             TEXT_OPTION("stop-loss", '\0', stop_loss, "no further step below this loss (0.0001)", "X"),
             TEXT_OPTION("type", '\0', type, "of the edited tensor: auto (F16, or F32 where it is that), own, q8_0 …",
                         "TYPE"),
+            TEXT_OPTION("diff", '\0', diff, "the edit in a file of its own, in the model's own types: --type own", "FILE"),
             TEXT_OPTION("questions", '\0', questions, "other harmful questions, to judge by", "FILE"),
             TEXT_OPTION("attacks", '\0', attacks, "other attacks (8 built in)", "FILE"),
             LIST_OPTION("texts", texts, "general texts: perplexity and divergence; may be given again", "FILE"),
@@ -150,9 +164,10 @@ int soothe__cmd_edit_dinm(int argc, const char **argv) {
             code = edit(&c, &o, &j);
     }
     poptFreeContext(context);
-    char *all[] = {c.model,   c.output, c.instances, c.general,       c.suffix,    c.system,  c.rule,
-                   c.layer,   c.steps,  c.lr,        c.c_edit,        c.stop_loss, c.type,    c.questions,
-                   c.attacks, c.scorer, c.limit,     c.answer_tokens, c.completed, c.n_texts, c.threads};
+    char *all[] = {c.model,     c.output,    c.instances, c.general, c.suffix, c.system,
+                   c.rule,      c.layer,     c.steps,     c.lr,      c.c_edit, c.stop_loss,
+                   c.type,      c.questions, c.attacks,   c.scorer,  c.limit,  c.answer_tokens,
+                   c.completed, c.diff,      c.n_texts,   c.threads};
     soothe__free_texts(all, sizeof all / sizeof *all);
     soothe__free_list(c.texts);
     return code;

@@ -38,6 +38,13 @@ print(r["verdict"]["benign"]["n"], r["verdict"]["texts"]["n"], len(r["verdict"][
 PY
 cmp i.jsonl w.jsonl >/dev/null || wc -l <w.jsonl
 "$SOOTHE" edit dinm -m target.gguf -o 0.gguf --instances i.jsonl --general g.jsonl --steps 0 -n 4 -t 1 --no-report 2>/dev/null | head -n 1
+"$SOOTHE" edit dinm -m target.gguf -o q.gguf --instances i.jsonl --general g.jsonl --layer 1 --type q8_0 -n 4 -t 1 --no-report 2>/dev/null | head -n 1 | cut -d, -f 1,2
+"$SOOTHE" edit undo -m q.gguf --base target.gguf -o back.gguf >/dev/null && cmp target.gguf back.gguf && echo "taken back"
+"$SOOTHE" edit verify -m q.gguf --base target.gguf >/dev/null && echo "as recorded"
+"$SOOTHE" edit dinm -m target.gguf -o d.gguf --instances i.jsonl --general g.jsonl -n 4 -t 1 --no-report --diff d.diff.gguf >/dev/null 2>&1
+"$SOOTHE" edit verify -m d.gguf --base target.gguf --diff d.diff.gguf >/dev/null && echo "the diff gives the same"
+"$SOOTHE" edit dinm -m target.gguf -o d.gguf --instances i.jsonl --general g.jsonl -n 4 -t 1 --no-report --type f16 --diff e.diff.gguf 2>&1 >/dev/null |
+    tail -n 1
 "$SOOTHE" run -m o.gguf --method none -p a -n 2 --seed 1 >/dev/null 2>&1
 echo "run $?"
 [ "$before" = "$(sha256sum <target.gguf)" ] && echo "original as it was"
