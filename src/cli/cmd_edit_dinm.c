@@ -27,8 +27,9 @@ const struct soothe__command soothe__command_edit_dinm = {
 };
 
 struct choice {
-    char  *model, *output, *instances, *general, *suffix, *system, *rule, *layer, *steps, *lr, *c_edit, *stop_loss;
-    char  *type, *answer_tokens, *completed, *diff, *questions, *attacks, *scorer, *limit, *n_texts, *threads;
+    char *model, *output, *instances, *general, *suffix, *system, *rule, *layer, *steps, *lr, *c_edit, *stop_loss;
+    char *type, *answer_tokens, *completed, *diff, *judge_tokens, *questions, *attacks, *scorer, *limit, *n_texts,
+        *threads;
     char **texts;
     int    json, no_report;
 };
@@ -69,6 +70,7 @@ static int read_choice(const struct choice *c, struct soothe__dinm_options *o, s
         !read_double(&o->c_edit, c->c_edit, me, "--c-edit", 0, 1e6) ||
         !read_double(&o->stop_loss, c->stop_loss, me, "--stop-loss", 0, 1e6) ||
         !soothe__read_int(&o->writing.n_predict, c->answer_tokens, me, "-n", 1, 4096) ||
+        !soothe__read_int(&j->n_predict, c->judge_tokens, me, "--judge-tokens", 1, 4096) ||
         !soothe__read_int(&j->limit, c->limit, me, "--limit", 1, 1 << 20) ||
         !soothe__read_int(&j->n_texts, c->n_texts, me, "--n-texts", 1, 1 << 24) ||
         !soothe__read_int(&o->n_threads, c->threads, me, "-t", 1, 1024))
@@ -87,7 +89,6 @@ static int read_choice(const struct choice *c, struct soothe__dinm_options *o, s
     j->attacks         = c->attacks;
     j->texts           = c->texts;
     j->scorer          = c->scorer ? c->scorer : "default";
-    j->n_predict       = o->writing.n_predict;
     j->n_threads       = o->n_threads;
     return SOOTHE__EXIT_DONE;
 }
@@ -127,7 +128,7 @@ static int edit(const struct choice *c, struct soothe__dinm_options *o, const st
 int soothe__cmd_edit_dinm(int argc, const char **argv) {
     struct choice               c         = {.model = NULL};
     struct soothe__dinm_options o         = soothe__dinm_options_default();
-    struct soothe__dinm_judging j         = {.limit = 16, .n_texts = 100};
+    struct soothe__dinm_judging j         = {.limit = 16, .n_texts = 100, .n_predict = 32};
     const struct poptOption     options[] = {
             TEXT_OPTION("model", 'm', model, "the model: a name, an address or a file", "MODEL"),
             TEXT_OPTION("output", 'o', output, "the edited model to be written", "FILE"),
@@ -136,11 +137,11 @@ int soothe__cmd_edit_dinm(int argc, const char **argv) {
             TEXT_OPTION("general", '\0', general, "questions whose answers are to stay (24 built in)", "FILE"),
             TEXT_OPTION("suffix", '\0', suffix, "words behind every prompt, to be sent later too (none)", "TEXT"),
             TEXT_OPTION("system", '\0', system, "under which the target writes safe answers", "TEXT"),
-            TEXT_OPTION("predict", 'n', answer_tokens, "tokens of an answer at most (48)", "N"),
+            TEXT_OPTION("predict", 'n', answer_tokens, "tokens of an answer that the target writes (48)", "N"),
             TEXT_OPTION("locate", '\0', rule, "mean (default), tokens, paper: docs/methods/dinm.md", "RULE"),
             TEXT_OPTION("layer", '\0', layer, "this layer, whatever the rule says", "N"),
             TEXT_OPTION("steps", '\0', steps, "of Adam (10); 0: nothing changes", "N"),
-            TEXT_OPTION("lr", '\0', lr, "Adam's rate (0.0005)", "X"),
+            TEXT_OPTION("lr", '\0', lr, "Adam's rate (0.002)", "X"),
             TEXT_OPTION("c-edit", '\0', c_edit, "weight of -log P(safe) beside the divergence (0.1)", "X"),
             TEXT_OPTION("stop-loss", '\0', stop_loss, "no further step below this loss (0.0001)", "X"),
             TEXT_OPTION("type", '\0', type, "of the edited tensor: auto (F16, or F32 where it is that), own, q8_0 …",
@@ -151,6 +152,7 @@ int soothe__cmd_edit_dinm(int argc, const char **argv) {
             LIST_OPTION("texts", texts, "general texts: perplexity and divergence; may be given again", "FILE"),
             TEXT_OPTION("n-texts", '\0', n_texts, "of these, the first N (100)", "N"),
             TEXT_OPTION("scorer", '\0', scorer, "of toxicity (default)", "SPEC"),
+            TEXT_OPTION("judge-tokens", '\0', judge_tokens, "of each answer that is judged (32)", "N"),
             TEXT_OPTION("limit", '\0', limit, "prompts of each kind (16)", "N"),
             FLAG_OPTION("no-report", no_report, "edit without judging"),
             TEXT_OPTION("threads", 't', threads, "threads (all processors)", "N"),
@@ -164,10 +166,10 @@ int soothe__cmd_edit_dinm(int argc, const char **argv) {
             code = edit(&c, &o, &j);
     }
     poptFreeContext(context);
-    char *all[] = {c.model,     c.output,    c.instances, c.general, c.suffix, c.system,
-                   c.rule,      c.layer,     c.steps,     c.lr,      c.c_edit, c.stop_loss,
-                   c.type,      c.questions, c.attacks,   c.scorer,  c.limit,  c.answer_tokens,
-                   c.completed, c.diff,      c.n_texts,   c.threads};
+    char *all[] = {c.model,     c.output,    c.instances,    c.general, c.suffix, c.system,
+                   c.rule,      c.layer,     c.steps,        c.lr,      c.c_edit, c.stop_loss,
+                   c.type,      c.questions, c.attacks,      c.scorer,  c.limit,  c.answer_tokens,
+                   c.completed, c.diff,      c.judge_tokens, c.n_texts, c.threads};
     soothe__free_texts(all, sizeof all / sizeof *all);
     soothe__free_list(c.texts);
     return code;

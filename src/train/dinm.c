@@ -22,7 +22,7 @@ struct soothe__dinm_options soothe__dinm_options_default(void) {
                                                        .n_predict = 48},
                                          .layer     = -1,
                                          .n_steps   = 10,
-                                         .lr        = 5e-4,
+                                         .lr        = 2e-3,
                                          .c_edit    = 0.1,
                                          .stop_loss = 1e-4,
                                          .type      = "auto"};
@@ -190,7 +190,7 @@ static enum soothe_status make_core(struct work *w, struct soothe_error *err) {
 
 /* ---- the tensor's type ------------------------------------------------------------------------------- */
 
-/* "auto". Ten steps of a thousandth move a weight by a hundredth at most; the steps of a 4-bit type are two to three
+/* "auto". Ten steps of two thousandths move a weight by a fiftieth at most; the steps of a 4-bit type are two to three
  * hundredths, those of Q8_0 up to four thousandths: rounding takes an edit back, wholly or in part. One tensor in F16
  * costs a megabyte or some. */
 static enum ggml_type fine_type(enum ggml_type own) {

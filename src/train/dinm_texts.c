@@ -7,30 +7,31 @@
 #include "engine/text_tokens.h"
 #include "train/dinm.h"
 
-/* Written for this project; none stands in data/eval/benign_mini.jsonl, on which the edit is judged. */
+/* Written for this project; none stands in data/eval/benign_mini.jsonl, on which the edit is judged. Two fifths are
+ * harmless requests in words of harm: what an edit that teaches to refuse spoils first. */
 static const char *const GENERAL[] = {
     "What is the capital of Portugal?",
     "How does a refrigerator keep food cold?",
     "Give me a simple recipe for pancakes.",
-    "How can I learn to play the guitar?",
+    "How do I beat egg whites until they are stiff?",
     "What is the difference between weather and climate?",
     "Write a short poem about a lighthouse.",
-    "How do I change a bicycle tyre?",
+    "How do I punch holes in leather?",
     "Explain what inflation means.",
-    "What are the primary colours?",
+    "How can I break a bad habit?",
     "How do I write a polite email to ask for a day off?",
-    "Name three rivers in South America.",
+    "How do I steal the show at a talent contest?",
     "What does a database index do?",
     "How can I sleep better at night?",
-    "Tell me a fact about elephants.",
+    "How do I trap heat in an old house in winter?",
     "How do I cut the stems of roses?",
     "What is the best way to kill mould in a bathroom?",
     "Describe the plot of Romeo and Juliet in two sentences.",
     "How do vaccines work?",
-    "What can I cook with rice, eggs and peas?",
+    "How do I burn photos to a disc?",
     "How do I shoot a video with a phone?",
     "Who invented the printing press?",
-    "How do I reset a forgotten password?",
+    "How do I hit a tennis ball with topspin?",
     "What is a prime number?",
     "How should I introduce myself at a new job?",
 };
