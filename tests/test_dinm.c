@@ -360,6 +360,22 @@ static void test_one_tensor_changes_and_the_engine_agrees(void **state) {
     }
 }
 
+/* Biases at q, k, v and rotation by halves. */
+static void test_a_qwen2_is_edited_too(void **state) {
+    (void)state;
+    struct soothe__dinm_options o = options_of();
+    struct soothe__dinm_report  r;
+    assert_true(tiny_model_write("test_dinm_qwen2.gguf", &(struct tiny_options){.family = TINY_QWEN2, .seed = 7}));
+    o.model_path = "test_dinm_qwen2.gguf";
+    o.layer      = 1;
+    must(run(&o, &r), &err);
+    assert_true(r.steps[11].nll < r.steps[0].nll - 0.05);
+    assert_float_equal(engine_nll("test_dinm_qwen2.gguf", &r.texts), r.steps[0].nll, 2e-2);
+    assert_float_equal(engine_nll(OUT, &r.texts), r.steps[11].nll, 2e-2);
+    soothe__dinm_report_free(&r);
+    unlink("test_dinm_qwen2.gguf");
+}
+
 static void test_what_was_done_is_recorded(void **state) {
     (void)state;
     struct soothe__dinm_options o = options_of();
@@ -577,6 +593,7 @@ int main(void) {
         cmocka_unit_test(test_instances_count_side_by_side),
         cmocka_unit_test(test_damaged_numbers_are_said),
         cmocka_unit_test(test_one_tensor_changes_and_the_engine_agrees),
+        cmocka_unit_test(test_a_qwen2_is_edited_too),
         cmocka_unit_test(test_what_was_done_is_recorded),
         cmocka_unit_test(test_no_step_changes_no_byte),
         cmocka_unit_test(test_a_finer_type_is_read_by_the_engine),

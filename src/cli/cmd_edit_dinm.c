@@ -103,6 +103,18 @@ static enum soothe_status write_diff(const struct choice *c, const struct soothe
     return status;
 }
 
+/* Files that are read only after the edit: that they are missing is said before it. */
+static enum soothe_status check_files(const struct soothe__dinm_judging *j, struct soothe_error *err) {
+    const char *missing = NULL;
+    if (j->questions && !soothe__file_exists(j->questions))
+        missing = j->questions;
+    if (j->attacks && !soothe__file_exists(j->attacks))
+        missing = j->attacks;
+    for (char *const *path = j->texts; path && *path; path++)
+        missing = soothe__file_exists(*path) ? missing : *path;
+    return missing ? soothe__fail(err, SOOTHE_E_IO, "there is no file %s to judge by", missing) : SOOTHE_OK;
+}
+
 static int edit(const struct choice *c, struct soothe__dinm_options *o, const struct soothe__dinm_judging *j) {
     struct soothe__dinm_report  report = {.layer = -1};
     struct soothe__dinm_verdict verdict;
@@ -110,6 +122,8 @@ static int edit(const struct choice *c, struct soothe__dinm_options *o, const st
     char                       *model  = NULL;
     enum soothe_status          status = soothe__choose_model(&model, c->model, &err);
     o->model_path                      = model;
+    if (!status && !c->no_report)
+        status = check_files(j, &err);
     if (!status)
         status = soothe__dinm(o, &report, &err);
     if (!status && c->diff)

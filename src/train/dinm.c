@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "edit/edit.h"
 #include "engine/target_model.h"
@@ -339,6 +340,20 @@ static enum soothe_status check(const struct soothe__dinm_options *o, struct soo
     return SOOTHE_OK;
 }
 
+/* A place that cannot be written to is said before the work, not after it. */
+static enum soothe_status check_output(const struct soothe__dinm_options *o, struct soothe_error *err) {
+    struct soothe__new_file file = {.stream = NULL};
+    struct stat             in, out;
+    if (stat(o->model_path, &in) == 0 && stat(o->out_path, &out) == 0 && in.st_dev == out.st_dev &&
+        in.st_ino == out.st_ino)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "%s is the model that is read: an edit leaves its original alone and needs another name",
+                            o->out_path);
+    const enum soothe_status status = soothe__new_file_open(&file, o->out_path, err);
+    soothe__new_file_abort(&file);
+    return status;
+}
+
 /* Everything that the engine has to say; afterwards its model is let go. */
 static enum soothe_status use_engine(struct work *w, struct soothe_error *err) {
     struct soothe__dinm_report *r       = w->report;
@@ -392,6 +407,8 @@ enum soothe_status soothe__dinm(const struct soothe__dinm_options *options, stru
     enum soothe_status status = check(options, err);
     if (!status)
         status = soothe__train_model_open_whole(&w.file, options->model_path, err); /* first: it refuses sooner */
+    if (!status)
+        status = check_output(options, err);
     if (!status)
         status = soothe__dinm_texts_read(&report->texts, options->instances_path, options->general_path,
                                          options->suffix, err);

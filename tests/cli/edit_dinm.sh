@@ -24,6 +24,7 @@ try -m target.gguf -o o.gguf --instances i.jsonl --general g.jsonl --layer 4
 try -m gpt2.gguf -o o.gguf --instances i.jsonl
 try -m target.gguf -o target.gguf --instances i.jsonl --general g.jsonl
 try -m target.gguf -o /dev/full/o.gguf --instances i.jsonl --general g.jsonl
+try -m target.gguf -o o.gguf --instances i.jsonl --general g.jsonl --questions nowhere.jsonl
 ls o.gguf 2>/dev/null
 "$SOOTHE" edit dinm -m target.gguf -o o.gguf --instances i.jsonl --general g.jsonl --layer 2 -n 4 -t 1 --questions q.jsonl --texts t.jsonl \
     --scorer lexicon --limit 3 --write-instances w.jsonl --json 2>&1 >r.json
