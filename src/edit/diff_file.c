@@ -224,7 +224,7 @@ static enum soothe_status read_vector(struct soothe__diff *d, size_t i, struct s
     const int64_t               at  = find_part(d, i, "add");
     const int64_t               key = gguf_find_key(d->file.meta, KEY("factors"));
     if (at < 0 || key < 0 || gguf_get_kv_type(d->file.meta, key) != GGUF_TYPE_ARRAY ||
-        gguf_get_arr_type(d->file.meta, key) != GGUF_TYPE_FLOAT32 || gguf_get_arr_n(d->file.meta, key) != d->n_tensors)
+        gguf_get_arr_type(d->file.meta, key) != GGUF_TYPE_FLOAT32 || gguf_get_arr_n(d->file.meta, key) <= i)
         return damaged(d, "what is to be added is missing", err);
     t->ne0    = gguf_get_tensor_ne(d->file.meta, at)[0];
     t->factor = ((const float *)gguf_get_arr_data(d->file.meta, key))[i];
