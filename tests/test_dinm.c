@@ -221,6 +221,53 @@ static void test_instances_count_side_by_side(void **state) {
     soothe__dinm_core_free(ab.core);
 }
 
+/* n times the same text of 300 tokens: two do not fit into one pass. */
+static void open_long(struct soothe__dinm_core **core, const uint16_t *inputs, const uint16_t *head, size_t n) {
+    const struct soothe__train_shape  shape   = {.n_blocks  = 2,
+                                                 .d_cal     = D,
+                                                 .n_head    = 4,
+                                                 .n_head_kv = 2,
+                                                 .d_head    = 4,
+                                                 .n_ff      = N_FF,
+                                                 .n_vocab   = V,
+                                                 .d_tgt     = D,
+                                                 .rope_base = 10000.0f,
+                                                 .norm_eps  = 1e-5f};
+    const struct soothe__dinm_numbers numbers = {.c_edit = 0.5, .precision = SOOTHE__PRECISION_F32, .n_threads = 1};
+    int32_t                           tokens[300];
+    struct soothe__dinm_text          texts[8];
+    for (int32_t k = 0; k < 300; k++)
+        tokens[k] = (7 * k * k + 3 * k) % V;
+    for (size_t i = 0; i < n; i++)
+        texts[i] = (struct soothe__dinm_text){inputs, tokens, i % 2 ? 300 : 200, 4, i % 2};
+    must(soothe__dinm_core_new(core, &shape, &numbers, head, texts, n, &err), &err);
+    fill_parameters(*core);
+    must(soothe__dinm_begin(*core, &err), &err);
+    disturb(*core);
+}
+
+static void test_texts_in_several_passes_count_as_in_one(void **state) {
+    (void)state;
+    static uint16_t           inputs[300 * D], head[V * D];
+    struct soothe__dinm_core *one, *many;
+    struct soothe__dinm_loss  a, b;
+    for (size_t k = 0; k < 300 * D; k++)
+        inputs[k] = soothe__bf16_from_f32((float)(1.3 * noise(100, k)));
+    for (size_t k = 0; k < V * D; k++)
+        head[k] = soothe__bf16_from_f32((float)(noise(101, k) * sqrt(3.0 / D)));
+    open_long(&one, inputs, head, 2);
+    open_long(&many, inputs, head, 8);
+    must(soothe__dinm_gradient(one, &a, &err), &err);
+    must(soothe__dinm_gradient(many, &b, &err), &err);
+    assert_true(a.kl > 0);
+    assert_float_equal(a.nll, b.nll, 1e-6);
+    assert_float_equal(a.kl, b.kl, 1e-6);
+    for (size_t k = 0; k < N_W; k++)
+        assert_float_equal(soothe__dinm_weights_gradient(one)[k], soothe__dinm_weights_gradient(many)[k], 1e-6);
+    soothe__dinm_core_free(one);
+    soothe__dinm_core_free(many);
+}
+
 static void test_damaged_numbers_are_said(void **state) {
     (void)state;
     struct problem           p;
@@ -591,6 +638,7 @@ int main(void) {
         cmocka_unit_test(test_twenty_weights_by_finite_differences),
         cmocka_unit_test(test_the_divergence_alone_leads_back),
         cmocka_unit_test(test_instances_count_side_by_side),
+        cmocka_unit_test(test_texts_in_several_passes_count_as_in_one),
         cmocka_unit_test(test_damaged_numbers_are_said),
         cmocka_unit_test(test_one_tensor_changes_and_the_engine_agrees),
         cmocka_unit_test(test_a_qwen2_is_edited_too),

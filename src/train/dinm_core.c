@@ -46,10 +46,10 @@ struct soothe__dinm_core {
     float                       *moments[2]; /* of W */
     int32_t                      n_updates;
 
-    uint16_t     *inputs;     /* (all tokens, d) */
-    int32_t      *numbers_of; /* (all tokens) 0, 1, 2 … */
-    int32_t      *starts;     /* (texts + 1) within its piece; a piece's own begin at its text + its place */
-    struct row   *rows;       /* of all texts */
+    uint16_t     *inputs; /* (all tokens, d) */
+    int32_t      *ids;    /* (all tokens) 0, 1, 2 … */
+    int32_t      *starts; /* (texts + 1) within its piece; a piece's own begin at its text + its place */
+    struct row   *rows;   /* of all texts */
     struct piece *pieces;
     int32_t       n_texts, n_tokens, n_rows, n_pieces;
     float        *before; /* (rows, d) final states before the edit */
@@ -109,12 +109,12 @@ static enum soothe_status take_texts(struct soothe__dinm_core *core, const struc
     size_t       n_tokens = 0;
     for (size_t i = 0; i < n; i++)
         n_tokens += (size_t)texts[i].n_tokens;
-    core->inputs     = soothe__calloc(n_tokens * d, sizeof *core->inputs);
-    core->numbers_of = soothe__calloc(n_tokens, sizeof *core->numbers_of);
-    core->rows       = soothe__calloc(n_tokens, sizeof *core->rows);
-    core->starts     = soothe__calloc(2 * n, sizeof *core->starts);
-    core->pieces     = soothe__calloc(n, sizeof *core->pieces);
-    if (!core->inputs || !core->numbers_of || !core->rows || !core->starts || !core->pieces)
+    core->inputs = soothe__calloc(n_tokens * d, sizeof *core->inputs);
+    core->ids    = soothe__calloc(n_tokens, sizeof *core->ids);
+    core->rows   = soothe__calloc(n_tokens, sizeof *core->rows);
+    core->starts = soothe__calloc(2 * n, sizeof *core->starts);
+    core->pieces = soothe__calloc(n, sizeof *core->pieces);
+    if (!core->inputs || !core->ids || !core->rows || !core->starts || !core->pieces)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu tokens", n_tokens);
     for (size_t i = 0; i < n; i++) {
         const struct soothe__dinm_text *t = &texts[i];
@@ -126,7 +126,7 @@ static enum soothe_status take_texts(struct soothe__dinm_core *core, const struc
         memcpy(core->inputs + (size_t)core->n_tokens * d, t->inputs, (size_t)t->n_tokens * d * sizeof *t->inputs);
         add_rows(core, t, p->n_tokens, counts[t->general]);
         for (int32_t k = 0; k < t->n_tokens; k++, core->n_tokens++)
-            core->numbers_of[core->n_tokens] = core->n_tokens;
+            core->ids[core->n_tokens] = core->n_tokens;
         p->n_tokens += t->n_tokens;
         p->n_rows += t->n_tokens - t->first;
         core->starts[p->text + core->n_pieces - 1 + ++p->n_texts] = p->n_tokens;
@@ -251,7 +251,7 @@ void soothe__dinm_core_free(struct soothe__dinm_core *core) {
     soothe__head_free(core->head);
     soothe__gemm_free(core->gemm);
     void *all[] = {core->parameters, core->gradients, core->moments[0], core->moments[1],   core->inputs,
-                   core->numbers_of, core->starts,    core->rows,       core->pieces,       core->before,
+                   core->ids,        core->starts,    core->rows,       core->pieces,       core->before,
                    core->h,          core->h_before,  core->next,       core->diverge,      core->log_p,
                    core->kl,         core->g,         core->dh,         core->log_p_before, core->tensors,
                    core->places};
@@ -292,7 +292,7 @@ static void use_threads(const struct soothe__dinm_core *core) {
 static struct soothe__train_batch batch_of(const struct soothe__dinm_core *core, int32_t i) {
     const struct piece *p = &core->pieces[i];
     return (struct soothe__train_batch){.n_tokens   = p->n_tokens,
-                                        .tokens     = core->numbers_of + p->token,
+                                        .tokens     = core->ids + p->token,
                                         .n_texts    = p->n_texts,
                                         .text_start = core->starts + p->text + i};
 }
