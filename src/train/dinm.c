@@ -251,11 +251,12 @@ static void note(struct soothe__dinm_step *step, const struct soothe__dinm_loss 
 }
 
 static enum soothe_status take_steps(struct work *w, struct soothe_error *err) {
-    struct soothe__dinm_report *r = w->report;
-    struct soothe__dinm_loss    loss;
-    r->steps = soothe__calloc((size_t)w->o->n_steps + 2, sizeof *r->steps);
-    enum soothe_status status =
-        r->steps ? soothe__dinm_begin(w->core, err) : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for steps");
+    struct soothe__dinm_report *r    = w->report;
+    struct soothe__dinm_loss    loss = {.loss = 0};
+    r->steps                         = soothe__calloc((size_t)w->o->n_steps + 2, sizeof *r->steps);
+    if (!r->steps)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %d steps", w->o->n_steps);
+    enum soothe_status status = soothe__dinm_begin(w->core, err);
     while (!status && r->n_steps < w->o->n_steps && !stopped(w)) {
         status = soothe__dinm_gradient(w->core, &loss, err);
         note(&r->steps[r->n_steps], &loss);
