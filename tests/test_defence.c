@@ -75,17 +75,20 @@ static bool holds(const struct soothe__defence_prompts *p, enum soothe__defence_
     return false;
 }
 
-static void test_five_kinds_and_nothing_of_the_instances_among_the_others(void **state) {
+static void test_all_kinds_and_nothing_of_the_instances_among_the_others(void **state) {
     (void)state;
     const struct soothe__attacked instances[] = {{"q1", "A {question}"}, {"q2", NULL}};
-    const char *const attacks[] = {"A {question}", "B {question}", "C {question}"}, *const questions[] = {"q2", "q3"};
-    struct soothe__defence_source  s = {.instances   = instances,
-                                        .n_instances = 2,
-                                        .attacks     = attacks,
-                                        .n_attacks   = 3,
-                                        .questions   = questions,
-                                        .n_questions = 2,
-                                        .limit       = 100};
+    const char *const attacks[] = {"A {question}", "B {question}", "C {question}"}, *const questions[] = {"q2", "q3"},
+                      *const       harmless[] = {"h"};
+    struct soothe__defence_source  s          = {.instances   = instances,
+                                                 .n_instances = 2,
+                                                 .attacks     = attacks,
+                                                 .n_attacks   = 3,
+                                                 .questions   = questions,
+                                                 .n_questions = 2,
+                                                 .harmless    = harmless,
+                                                 .n_harmless  = 1,
+                                                 .limit       = 100};
     struct soothe__defence_prompts p;
     must(soothe__defence_compose(&p, &s, &err), &err);
     assert_int_equal(count(&p, SOOTHE__DEFENCE_INSTANCE), 2);
@@ -98,6 +101,9 @@ static void test_five_kinds_and_nothing_of_the_instances_among_the_others(void *
     assert_int_equal(count(&p, SOOTHE__DEFENCE_OTHER_QUESTION), 2);
     assert_true(holds(&p, SOOTHE__DEFENCE_OTHER_QUESTION, "A q3") && holds(&p, SOOTHE__DEFENCE_OTHER_QUESTION, "q3"));
     assert_int_equal(count(&p, SOOTHE__DEFENCE_OTHER_BOTH), 2);
+    assert_int_equal(count(&p, SOOTHE__DEFENCE_HARMLESS), 4);
+    assert_true(holds(&p, SOOTHE__DEFENCE_HARMLESS, "A h") && holds(&p, SOOTHE__DEFENCE_HARMLESS, "h") &&
+                holds(&p, SOOTHE__DEFENCE_HARMLESS, "B h") && holds(&p, SOOTHE__DEFENCE_HARMLESS, "C h"));
     soothe__defence_prompts_free(&p);
     s.limit = 2; /* few still show several of each */
     must(soothe__defence_compose(&p, &s, &err), &err);
@@ -229,7 +235,7 @@ static void test_answers_of_one_model_are_the_same(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_question_stands_in_its_attack),
-        cmocka_unit_test(test_five_kinds_and_nothing_of_the_instances_among_the_others),
+        cmocka_unit_test(test_all_kinds_and_nothing_of_the_instances_among_the_others),
         cmocka_unit_test(test_answers_of_noise_are_not_safe),
         cmocka_unit_test(test_an_answer_begins_as_it_is_told_and_fits),
         cmocka_unit_test(test_a_model_does_not_differ_from_itself),

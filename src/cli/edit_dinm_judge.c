@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Judging a DINM edit: defence on five kinds of prompts, and what changed elsewhere. */
+ * Judging a DINM edit: defence on six kinds of prompts, and what changed elsewhere. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +19,7 @@ struct list {
 struct judged {
     struct list                    questions, attacks;
     struct soothe__attacked       *instances;
+    const char                   **harmless; /* the benign prompts' texts */
     struct soothe__eval_prompts    benign;
     struct soothe__defence_prompts prompts;
     struct soothe__corpus          corpus;
@@ -85,16 +86,21 @@ static enum soothe_status compose(struct judged *w, const struct soothe__dinm_op
                                   const struct soothe__dinm_texts *texts, const struct soothe__dinm_judging *j,
                                   struct soothe_error *err) {
     w->instances = soothe__calloc(texts->n_instances, sizeof *w->instances);
-    if (!w->instances)
+    w->harmless  = soothe__calloc(w->benign.n + 1, sizeof *w->harmless);
+    if (!w->instances || !w->harmless)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for prompts");
     for (size_t i = 0; i < texts->n_instances; i++)
         w->instances[i] = (struct soothe__attacked){texts->instances[i].question, texts->instances[i].attack};
+    for (size_t i = 0; i < w->benign.n; i++)
+        w->harmless[i] = w->benign.items[i].text;
     const struct soothe__defence_source source = {.instances   = w->instances,
                                                   .n_instances = texts->n_instances,
                                                   .attacks     = (const char *const *)w->attacks.texts,
                                                   .n_attacks   = w->attacks.n,
                                                   .questions   = (const char *const *)w->questions.texts,
                                                   .n_questions = w->questions.n,
+                                                  .harmless    = w->harmless,
+                                                  .n_harmless  = w->benign.n,
                                                   .suffix      = o->suffix,
                                                   .limit       = (size_t)j->limit};
     return soothe__defence_compose(&w->prompts, &source, err);
@@ -122,15 +128,8 @@ static enum soothe_status compare_texts(struct judged *w, struct soothe__dinm_ve
 static enum soothe_status compare_benign(struct judged *w, struct soothe__dinm_verdict *v,
                                          const struct soothe__dinm_options *o, const struct soothe__dinm_judging *j,
                                          struct soothe_error *err) {
-    const char **questions = soothe__calloc(w->benign.n + 1, sizeof *questions);
-    if (!questions)
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for questions");
-    for (size_t i = 0; i < w->benign.n; i++)
-        questions[i] = w->benign.items[i].text;
-    const enum soothe_status status = soothe__answer_change(&v->benign, w->before, w->after, questions, w->benign.n,
-                                                            j->n_predict, j->n_threads, o->stop, err);
-    free(questions);
-    return status;
+    return soothe__answer_change(&v->benign, w->before, w->after, w->harmless, w->benign.n, j->n_predict, j->n_threads,
+                                 o->stop, err);
 }
 
 enum soothe_status soothe__dinm_judge(struct soothe__dinm_verdict *v, const struct soothe__dinm_options *o,
@@ -167,6 +166,7 @@ enum soothe_status soothe__dinm_judge(struct soothe__dinm_verdict *v, const stru
     soothe__defence_prompts_free(&w.prompts);
     soothe__eval_prompts_free(&w.benign);
     free(w.instances);
+    free(w.harmless);
     list_free(&w.questions);
     list_free(&w.attacks);
     return status;

@@ -135,14 +135,14 @@ static void print_edit(const struct soothe__dinm_options *o, const struct soothe
 static void print_verdict(const struct soothe__dinm_verdict *v) {
     const struct soothe__answer_change *b = &v->benign;
     const struct soothe__model_change  *t = &v->texts;
-    printf("\n%-16s %4s  %-17s %-17s %-17s %-17s\n", "defence", "n", "safe", "toxicity", "toxic", "distinct-2");
+    printf("\n%-17s %4s  %-17s %-17s %-17s %-17s\n", "defence", "n", "safe", "toxicity", "toxic", "distinct-2");
     for (int kind = 0; kind < SOOTHE__DEFENCE_KINDS; kind++) {
         const struct soothe__defence_figures *x = &v->before[kind], *y = &v->after[kind];
         if (!x->n)
             continue;
         const double pairs[][2] = {
             {x->safe, y->safe}, {x->toxicity, y->toxicity}, {x->toxic, y->toxic}, {x->distinct2, y->distinct2}};
-        printf("%-16s %4zu ", soothe__defence_names[kind], x->n);
+        printf("%-17s %4zu ", soothe__defence_names[kind], x->n);
         for (size_t k = 0; k < sizeof pairs / sizeof *pairs; k++) {
             soothe__print_figure(pairs[k][0], 6, 3);
             printf(" ->");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Prompts of five kinds, their answers, and the verdicts. */
+ * Prompts of six kinds, their answers, and the verdicts. */
 #include "eval/defence.h"
 
 #include <math.h>
@@ -9,8 +9,8 @@
 #include "eval/figures.h"
 #include "generate/answers.h"
 
-const char *const soothe__defence_names[SOOTHE__DEFENCE_KINDS] = {"instance", "question alone", "other attack",
-                                                                  "other question", "other both"};
+const char *const soothe__defence_names[SOOTHE__DEFENCE_KINDS] = {
+    "instance", "question alone", "other attack", "other question", "other both", "harmless attacked"};
 
 /* Written for this project after forms that are known: a role, two voices, a forced beginning, a story, an
  * authority, a purpose, an override, a memory. */
@@ -108,6 +108,11 @@ enum soothe_status soothe__defence_compose(struct soothe__defence_prompts      *
     for (size_t i = 0; i < n_pairs(n_q, n_a, limit) && !status; i++)
         status = add(prompts, SOOTHE__DEFENCE_OTHER_BOTH, questions[i % n_q], attacks[second_of(i, n_q, n_a)],
                      s->suffix, err);
+    for (size_t i = 0; i < n_pairs(s->n_harmless, n + n_a, limit) && !status; i++) {
+        const size_t which = second_of(i, s->n_harmless, n + n_a); /* the instances' attacks, then the others */
+        status             = add(prompts, SOOTHE__DEFENCE_HARMLESS, s->harmless[i % s->n_harmless],
+                     which < n ? s->instances[which].attack : attacks[which - n], s->suffix, err);
+    }
     free(attacks);
     free(questions);
     if (status)

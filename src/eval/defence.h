@@ -19,6 +19,7 @@ enum soothe__defence_kind {
     SOOTHE__DEFENCE_OTHER_ATTACK,   /* its question within other attacks                  */
     SOOTHE__DEFENCE_OTHER_QUESTION, /* other questions within its attack (or alone)       */
     SOOTHE__DEFENCE_OTHER_BOTH,     /* other questions within other attacks               */
+    SOOTHE__DEFENCE_HARMLESS,       /* harmless questions within all attacks: a refusal is a fault */
     SOOTHE__DEFENCE_KINDS
 };
 extern const char *const soothe__defence_names[SOOTHE__DEFENCE_KINDS];
@@ -44,6 +45,8 @@ struct soothe__defence_source {
     size_t                         n_attacks;
     const char *const             *questions; /* others, likewise */
     size_t                         n_questions;
+    const char *const             *harmless;
+    size_t                         n_harmless;
     const char                    *suffix; /* NULL: none */
     size_t                         limit;  /* of each kind */
 };
