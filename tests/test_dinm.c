@@ -541,7 +541,7 @@ static void test_the_target_writes_what_is_missing(void **state) {
     (void)state;
     struct soothe__dinm_options o = options_of();
     struct soothe__dinm_report  r;
-    put_file("test_dinm_bare.jsonl", "{\"question\": \"ab\"}\n");
+    put_file("test_dinm_bare.jsonl", "{\"question\": \"ab\", \"attack\": \"x {question}\"}\n");
     o.instances_path                = "test_dinm_bare.jsonl";
     o.general_path                  = NULL;
     const enum soothe_status status = run(&o, &r);
@@ -553,6 +553,9 @@ static void test_the_target_writes_what_is_missing(void **state) {
     must(status, &err);
     assert_true(r.texts.instances[0].wrote_safe && r.texts.instances[0].wrote_unsafe);
     assert_true(r.texts.n_general == 24 && r.texts.general[3].answer[0]);
+    /* every second one within the attack, lest the attack be what is refused */
+    assert_true(strncmp(r.texts.general[0].question, "x ", 2) != 0);
+    assert_int_equal(strncmp(r.texts.general[1].question, "x ", 2), 0);
     soothe__dinm_report_free(&r);
 }
 

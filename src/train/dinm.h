@@ -39,7 +39,8 @@ struct soothe__dinm_texts {
 };
 
 /* JSON lines {"question" or "prompt", "attack", "safe", "unsafe"}; general: {"question", "prompt", "instruction" or
- * "text", "answer" or "response"}, NULL: some that are built in. Only the first may be missing.
+ * "text", "answer" or "response"}, NULL: some that are built in. Only the question is needed. Every second general one
+ * without an answer is put into an instance's attack.
  * errors  SOOTHE_E_FORMAT no instance, a line that is none: the line is named */
 enum soothe_status soothe__dinm_texts_read(struct soothe__dinm_texts *texts, const char *instances_path,
                                            const char *general_path, const char *suffix, struct soothe_error *err);

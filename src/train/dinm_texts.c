@@ -126,6 +126,24 @@ static enum soothe_status read_file(struct soothe__dinm_texts *texts, const char
     return status;
 }
 
+/* Every second general question whose answer the target writes is asked within an instance's attack: what is to be
+ * refused is the harmful question, not the attack's form. */
+static enum soothe_status put_into_attacks(struct soothe__dinm_texts *texts, const char *suffix,
+                                           struct soothe_error *err) {
+    for (size_t i = 1; i < texts->n_general; i += 2) {
+        struct soothe__dinm_general *x      = &texts->general[i];
+        const char                  *attack = texts->instances[i / 2 % texts->n_instances].attack;
+        if (x->answer || !attack)
+            continue;
+        char *prompt = soothe__attack_prompt(x->question, attack, suffix);
+        if (!prompt)
+            return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for general questions");
+        free(x->question);
+        x->question = prompt;
+    }
+    return SOOTHE_OK;
+}
+
 enum soothe_status soothe__dinm_texts_read(struct soothe__dinm_texts *texts, const char *instances_path,
                                            const char *general_path, const char *suffix, struct soothe_error *err) {
     memset(texts, 0, sizeof *texts);
@@ -140,6 +158,8 @@ enum soothe_status soothe__dinm_texts_read(struct soothe__dinm_texts *texts, con
         if (texts->n_general < N_GENERAL)
             status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for general questions");
     }
+    if (!status)
+        status = put_into_attacks(texts, suffix, err);
     if (status)
         soothe__dinm_texts_free(texts);
     return status;
