@@ -72,3 +72,12 @@ enum soothe_status soothe__choose_model(char **path, const char *name, struct so
         return choose_with_diffs(path, name, err);
     return soothe__pull_model(path, name, err);
 }
+
+const char *soothe__laid_name(const char *name, const char *path) {
+    if (!name || !path || strncmp(path, "/dev/fd/", 8) != 0 || !strncmp(name, "/dev/fd/", 8))
+        return NULL;
+    const char *start = strchr(name, '+'); /* from the model's own name on: folders before it are not told */
+    while (start && start > name && start[-1] != '/')
+        start--;
+    return start ? start : name;
+}
