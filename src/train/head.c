@@ -90,12 +90,15 @@ static float log_sum(const float *z, size_t n) {
 /* Row i of all, row k of the piece: everything but the products. */
 static void finish_row(struct soothe__head *head, const struct soothe__head_rows *r, int32_t i, int32_t k) {
     const size_t n = (size_t)head->n_vocab, at = (size_t)k * n, next = (size_t)r->next[i];
-    const float *z = head->z + at, *z_t = head->z_t + at;
+    const float *z       = head->z + at;
+    float       *z_t     = head->z_t + at;
     uint16_t    *dz_bf16 = head->bf16 ? (uint16_t *)head->dz + at : NULL;
     float       *dz_f32  = head->bf16 ? NULL : (float *)head->dz + at;
     const bool   diverge = r->diverge && r->diverge[i];
     const bool   needs_t = diverge || (r->needs_log_p_t && r->needs_log_p_t[i]);
-    const float  sum = log_sum(z, n), sum_t = needs_t ? log_sum(z_t, n) : 0;
+    if (diverge && r->soften)
+        r->soften(r->soften_user, i, z_t);
+    const float sum = log_sum(z, n), sum_t = needs_t ? log_sum(z_t, n) : 0;
     r->log_p[i] = z[next] - sum;
     if (needs_t)
         r->log_p_t[i] = z_t[next] - sum_t;

@@ -29,6 +29,9 @@ struct soothe__head_rows {
     float         *kl;            /* (n) */
     float         *g; /* (n padded, d) gradient with respect to h of -log p(next), or of KL where diverge; NULL: not
                          wanted */
+    /* NULL, or makes of the reference's logits of a diverging row those that p is measured against; several threads */
+    void (*soften)(void *user, int32_t row, float *z_t);
+    void *soften_user;
 };
 
 enum soothe_status soothe__head_run(struct soothe__head *head, const struct soothe__head_rows *rows,

@@ -24,11 +24,12 @@ struct soothe__train_options soothe__train_options_default(void) {
                                           .kappa      = 0.2f,
                                           .lambda     = 0.3f,
                                           .epsilon    = 1e-3f,
+                                          .alpha      = 16.0f,
                                           .clip       = 1.0f};
 }
 
 const char *soothe__objective_name(enum soothe__objective objective) {
-    static const char *const NAMES[] = {"preference", "paper", "lm-steer", "fused"};
+    static const char *const NAMES[] = {"preference", "paper", "lm-steer", "fused", "weighted", "own preference"};
     return NAMES[objective];
 }
 
@@ -46,8 +47,7 @@ float soothe__f32_from_bf16(uint16_t x) {
 
 /* ---- layout ------------------------------------------------------------------------------------------- */
 
-static void emit(void *user, const char *name, int32_t n_out, int32_t n_in) {
-    struct soothe__train_core         *core = user;
+static size_t emit(struct soothe__train_core *core, const char *name, int32_t n_out, int32_t n_in, bool trainable) {
     const struct soothe__train_tensor *last = core->n_tensors ? &core->tensors[core->n_tensors - 1] : NULL;
     struct soothe__train_tensor       *t    = &core->tensors[core->n_tensors++];
     snprintf(t->name, sizeof t->name, "%s", name);
@@ -56,30 +56,57 @@ static void emit(void *user, const char *name, int32_t n_out, int32_t n_in) {
     t->n_out     = n_out;
     t->n_in      = n_in;
     t->fusion    = strncmp(name, "soothe.", 7) == 0;
-    t->trainable = t->fusion || !core->options.freeze_blocks;
+    t->trainable = trainable;
+    return t->offset;
+}
+
+static size_t emit_factor(struct soothe__train_core *core, const char *name, char which, int32_t n_out, int32_t n_in) {
+    char full[sizeof core->tensors->name];
+    snprintf(full, sizeof full, "%s.lora_%c", name, which);
+    return emit(core, full, n_out, n_in, true);
+}
+
+/* Vectors are always held: they are small. */
+static void place_tensor(void *user, const char *name, struct soothe__place *p) {
+    struct soothe__train_core          *core   = user;
+    const struct soothe__train_options *o      = &core->options;
+    const bool                          matrix = p->n_out > 1;
+    const enum soothe__learning         how    = o->freeze_blocks ? SOOTHE__STAYS
+                                                 : o->learning    ? o->learning(o->learning_user, name)
+                                                                  : SOOTHE__LEARNS;
+    p->learns                                  = how == SOOTHE__LEARNS;
+    if (matrix && !p->learns && o->fixed)
+        p->handle = o->fixed->find(o->fixed->user, name, p->n_out, p->n_in);
+    if (!p->handle)
+        p->at = emit(core, name, p->n_out, p->n_in, p->learns);
+    if (matrix && how == SOOTHE__LOW_RANK) {
+        p->a = emit_factor(core, name, 'a', o->rank, p->n_in);
+        p->b = emit_factor(core, name, 'b', p->n_out, o->rank);
+    }
 }
 
 static size_t emit_fusion(struct soothe__train_core *core, size_t *at, const char *name, int32_t n_out, int32_t n_in) {
-    const size_t offset = *at;
-    emit(core, name, n_out, n_in);
     *at += (size_t)n_out * (size_t)n_in;
-    return offset;
+    return emit(core, name, n_out, n_in, true);
 }
 
 static enum soothe_status lay_out(struct soothe__train_core *core, struct soothe_error *err) {
-    const struct soothe__train_shape *s = &core->shape;
-    core->tensors                       = soothe__calloc(12 * (size_t)s->n_blocks + 4, sizeof *core->tensors);
-    if (!core->tensors)
+    const struct soothe__train_shape *s     = &core->shape;
+    const size_t                      n_max = 26 * (size_t)s->n_blocks + 4; /* 12 a block, and factors of seven */
+    core->tensors                           = soothe__calloc(n_max, sizeof *core->tensors);
+    core->places                            = soothe__calloc((size_t)s->n_blocks + 1, sizeof *core->places);
+    if (!core->tensors || !core->places)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
-    size_t at = 0;
     for (int32_t i = 0; i < s->n_blocks; i++)
-        soothe__block_layout(s, i, &at, emit, core);
-    if (s->n_blocks > 0) {
-        emit(core, "output_norm.weight", 1, s->d_cal);
-        at += (size_t)s->d_cal;
-    }
-    core->fusion_from = at;
-    if (core->options.objective != SOOTHE__PAPER) {
+        soothe__block_visit(s, i, &core->places[i], place_tensor, core);
+    core->output_norm = (struct soothe__place){
+        .n_out = 1, .n_in = s->d_cal, .at = SOOTHE__NOWHERE, .a = SOOTHE__NOWHERE, .b = SOOTHE__NOWHERE};
+    if (s->n_blocks > 0)
+        place_tensor(core, "output_norm.weight", &core->output_norm);
+    const struct soothe__train_tensor *last = core->n_tensors ? &core->tensors[core->n_tensors - 1] : NULL;
+    size_t                             at   = last ? last->offset + last->n : 0;
+    core->fusion_from                       = at;
+    if (!soothe__is_direct(core->options.objective)) {
         if (core->options.a && (s->n_blocks > 0 || core->options.given_states))
             core->a = emit_fusion(core, &at, "soothe.a.weight", s->d_cal, s->d_tgt);
         if (core->options.b)
@@ -95,6 +122,17 @@ static enum soothe_status lay_out(struct soothe__train_core *core, struct soothe
     return SOOTHE_OK;
 }
 
+static bool has_factors(const struct soothe__train_core *core) {
+    for (int32_t i = 0; i < core->shape.n_blocks; i++) {
+        const struct soothe__block_places *p     = &core->places[i];
+        const struct soothe__place        *all[] = {&p->q, &p->k, &p->v, &p->o, &p->gate, &p->up, &p->down};
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+            if (all[k]->a != SOOTHE__NOWHERE)
+                return true;
+    }
+    return false;
+}
+
 /* ---- making ------------------------------------------------------------------------------------------- */
 
 static enum soothe_status check(const struct soothe__train_shape *s, const struct soothe__train_options *o,
@@ -105,13 +143,15 @@ static enum soothe_status check(const struct soothe__train_shape *s, const struc
                                                 s->d_head < 2 || s->d_head % 2 != 0 || s->d_cal < 1 || s->n_ff < 1)))
         return soothe__fail(err, SOOTHE_E_SHAPE, "%d query heads on %d key heads of width %d cannot be trained",
                             s->n_head, s->n_head_kv, s->d_head);
-    if (o->objective == SOOTHE__PAPER && (s->n_blocks == 0 || s->d_cal != s->d_tgt))
-        return soothe__fail(
-            err, SOOTHE_E_ARGUMENT,
-            "the paper objective trains blocks under the calibrator's own head: it needs blocks and equal "
-            "widths");
-    if (o->given_states && (s->n_blocks > 0 || s->d_cal < 1 || o->objective == SOOTHE__PAPER ||
-                            o->objective == SOOTHE__LM_STEER))
+    if (soothe__is_direct(o->objective) && (s->n_blocks == 0 || s->d_cal != s->d_tgt))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "the %s objective trains blocks under their own head: it needs blocks and equal widths",
+                            soothe__objective_name(o->objective));
+    if (s->n_blocks > 0 && o->learning && (o->rank < 0 || o->rank > s->d_cal))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "factors of rank %d: 1 to the width %d are possible", o->rank,
+                            s->d_cal);
+    if (o->given_states &&
+        (s->n_blocks > 0 || s->d_cal < 1 || o->objective == SOOTHE__PAPER || o->objective == SOOTHE__LM_STEER))
         return soothe__fail(err, SOOTHE_E_ARGUMENT,
                             "given calibrator states are for matrices alone: no blocks, a width");
     if (o->objective == SOOTHE__LM_STEER && (s->n_blocks != 0 || o->rank < 1 || o->rank > s->d_tgt || o->b || o->bias))
@@ -167,6 +207,16 @@ static enum soothe_status claim_all(struct soothe__train_core *core, struct soot
                : SOOTHE_OK;
 }
 
+void soothe__train_start_factors(struct soothe__train_core *core, uint64_t seed) {
+    struct soothe__rng rng = soothe__rng_seed(seed, 4);
+    for (size_t i = 0; i < core->n_tensors; i++) {
+        const struct soothe__train_tensor *t     = &core->tensors[i];
+        const double                       bound = 1.0 / sqrt((double)t->n_in);
+        for (size_t k = 0; strstr(t->name, ".lora_a") && k < t->n; k++)
+            core->parameters[t->offset + k] = (float)(bound * (2 * soothe__rng_uniform(&rng) - 1));
+    }
+}
+
 /* Norm weights start at 1. */
 static void start_parameters(struct soothe__train_core *core) {
     for (size_t i = 0; i < core->n_tensors; i++) {
@@ -193,14 +243,27 @@ enum soothe_status soothe__train_core_new(struct soothe__train_core **out, const
     core->bf16    = options->precision == SOOTHE__PRECISION_BF16 ||
                  (options->precision == SOOTHE__PRECISION_AUTO && soothe__gemm_prefers_bf16());
     status = lay_out(core, err);
+    if (!status && has_factors(core) && options->rank < 1)
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT, "factors of rank %d: at least 1", options->rank);
     if (!status)
         status = claim_all(core, err);
     if (!status)
         status = soothe__gemm_new(&core->gemm, core->bf16, err);
     if (!status)
         status = soothe__head_new(&core->head, core->gemm, core->bf16, head, shape->n_vocab, shape->d_tgt, err);
+    const struct soothe__blocks_setup setup = {.shape        = &core->shape,
+                                               .places       = core->places,
+                                               .output_norm  = core->output_norm,
+                                               .n_parameters = core->fusion_from,
+                                               .max_tokens   = options->max_tokens,
+                                               .rank         = has_factors(core) ? options->rank : 0,
+                                               .scale        = options->alpha / (float)options->rank,
+                                               .bf16         = core->bf16,
+                                               .gemm         = core->gemm,
+                                               .fixed        = options->fixed,
+                                               .embedding    = embedding};
     if (!status && shape->n_blocks > 0)
-        status = soothe__blocks_new(&core->blocks, shape, options->max_tokens, core->bf16, core->gemm, embedding, err);
+        status = soothe__blocks_new(&core->blocks, &setup, err);
     if (status) {
         soothe__train_core_free(core);
         return status;
@@ -216,11 +279,11 @@ void soothe__train_core_free(struct soothe__train_core *core) {
     soothe__blocks_free(core->blocks);
     soothe__head_free(core->head);
     soothe__gemm_free(core->gemm);
-    void *all[] = {core->tensors, core->parameters, core->gradients, core->moments[0],  core->moments[1],
-                   core->sums,    core->h_f,        core->g,         core->h_operand,   core->h_t_operand,
-                   core->next,    core->diverge,    core->log_p,     core->h_c_operand, core->needs_log_p_t,
-                   core->kl,      core->scale,      core->margins,   core->dh_c_rows,   core->log_p_t,
-                   core->dh_c,    core->u,          core->u_operand};
+    void *all[] = {core->tensors,       core->places, core->parameters, core->gradients, core->moments[0],
+                   core->moments[1],    core->sums,   core->h_f,        core->g,         core->h_operand,
+                   core->h_t_operand,   core->next,   core->diverge,    core->log_p,     core->h_c_operand,
+                   core->needs_log_p_t, core->kl,     core->scale,      core->margins,   core->dh_c_rows,
+                   core->log_p_t,       core->dh_c,   core->u,          core->u_operand};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     free(core);
@@ -278,6 +341,13 @@ static enum soothe_status check_tokens(const struct soothe__train_core *core, co
     return ok ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_ARGUMENT, "the texts of a batch do not cover its tokens");
 }
 
+static bool has_kl_rows(const struct soothe__train_batch *batch) {
+    for (int32_t i = 0; i < batch->n_rows; i++)
+        if (batch->rows[i].kind == SOOTHE__ROW_KL)
+            return true;
+    return false;
+}
+
 static enum soothe_status check_batch(const struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                       struct soothe_error *err) {
     enum soothe_status status = core->blocks ? check_tokens(core, batch, err) : SOOTHE_OK;
@@ -287,12 +357,13 @@ static enum soothe_status check_batch(const struct soothe__train_core *core, con
         batch->n_pairs > batch->n_rows)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "a batch of %d rows and %d pairs where 1 to %d rows are possible",
                             batch->n_rows, batch->n_pairs, core->options.max_rows);
-    if (core->options.objective != SOOTHE__PAPER && !batch->h_t)
+    if (core->options.objective != SOOTHE__PAPER && !batch->h_t &&
+        (core->options.objective != SOOTHE__WEIGHTED || has_kl_rows(batch)))
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the %s objective needs the target's states",
                             soothe__objective_name(core->options.objective));
     if (core->options.given_states && core->options.a && !batch->h_c)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the batch lacks the calibrator's states");
-    const bool in_pairs = core->options.objective == SOOTHE__PREFERENCE || core->options.objective == SOOTHE__LM_STEER;
+    const bool in_pairs = soothe__is_preference(core) || core->options.objective == SOOTHE__LM_STEER;
     for (int32_t i = 0; i < batch->n_rows; i++) {
         const struct soothe__train_row *r    = &batch->rows[i];
         const bool                      pair = r->kind == SOOTHE__ROW_CHOSEN || r->kind == SOOTHE__ROW_REJECTED;
@@ -393,8 +464,9 @@ enum soothe_status soothe__train_evaluate(struct soothe__train_core *core, const
     memset(result, 0, sizeof *result);
     use_threads(core);
     enum soothe_status status = check_batch(core, batch, err);
-    if (!status && (log_p_t || kl) && core->options.objective == SOOTHE__PAPER)
-        status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the paper objective knows no target to compare with");
+    if (!status && (log_p_t || kl) && (core->options.objective == SOOTHE__PAPER || !batch->h_t))
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the %s objective knows no target to compare with",
+                              soothe__objective_name(core->options.objective));
     if (!status)
         status = soothe__pass_forward(core, batch, false, kl != NULL, err);
     if (status)

@@ -9,10 +9,14 @@
  *
  *   h_c = blocks(tokens), or given: the states of a calibrator that stays as it is   (T, d_cal), (R, d_cal)
  *   preference, fused:  h_f = h_t + A^T h_c + B^T h_t + b,  z = W_out h_f            (R, V)
- *   paper:              z = W_out h_c                                                (R, V)
+ *   paper, weighted, own preference:  z = W_out h_c; in the last two h_t is the reference alone      (R, V)
  *   lm-steer:           z = W_out (h_t +- e P1 P2^T h_t), + but at rejected rows; P1, P2 (d_tgt, r)    (R, V)
  * Preference: S(y) = sum over rows of log p_f(next) - log p_t(next);
  *   loss = mean over pairs of -log sigmoid(kappa (S(y+) - S(y-))) + lambda mean over KL rows of KL(p_t || p_f)
+ * Own preference: the same of the whole target against what it was, p for p_f.
+ * Weighted: loss = sum over rows of w l, l = KL(q || p) at KL rows and -log p(next) at others; q is p_t, or what soft
+ *   labels make of it. The weights are given, or derived from the rows' l between forward and backward (weigh): any
+ *   loss of the sequences' likelihoods is trained so.
  * Paper, fused, lm-steer: loss = mean over rows of -log p(next).
  * Source: Rafailov et al. 2023 (preference loss); the fusion paper 2025; Han et al. 2024 (lm-steer); docs/fusion.md. */
 #ifndef SOOTHE_TRAIN_CORE_H
@@ -29,9 +33,29 @@ struct soothe__train_shape {
     bool    qkv_bias;
 };
 
-enum soothe__objective { SOOTHE__PREFERENCE, SOOTHE__PAPER, SOOTHE__LM_STEER, SOOTHE__FUSED };
-const char *soothe__objective_name(enum soothe__objective objective); /* "preference", "paper", "lm-steer", "fused" */
+enum soothe__objective {
+    SOOTHE__PREFERENCE,
+    SOOTHE__PAPER,
+    SOOTHE__LM_STEER,
+    SOOTHE__FUSED,
+    SOOTHE__WEIGHTED,
+    SOOTHE__OWN_PREFERENCE
+};
+/* "preference", "paper", "lm-steer", "fused", "weighted", "own preference" */
+const char *soothe__objective_name(enum soothe__objective objective);
 enum soothe__precision { SOOTHE__PRECISION_AUTO, SOOTHE__PRECISION_BF16, SOOTHE__PRECISION_F32 };
+
+/* How a tensor of the blocks learns: not at all, whole, or (matrices) by two factors of low rank beside it. */
+enum soothe__learning { SOOTHE__STAYS, SOOTHE__LEARNS, SOOTHE__LOW_RANK };
+
+/* Matrices that stay as they are, kept elsewhere in whatever form; without, the core keeps them itself in F32. */
+struct soothe__fixed_weights {
+    /* A handle; NULL: no such matrix (n_out, n_in), the core keeps it. */
+    const void *(*find)(void *user, const char *name, int32_t n_out, int32_t n_in);
+    /* Rows first … of a matrix as F32; several threads call it at once. */
+    void (*read)(void *user, const void *handle, int32_t first, int32_t n_rows, float *out);
+    void *user;
+};
 
 struct soothe__train_options {
     enum soothe__objective objective;
@@ -41,16 +65,24 @@ struct soothe__train_options {
     bool                   a, b, bias;           /* which fusion parameters exist (preference, fused) */
     bool                   given_states; /* batches bring h_c: 0 blocks, yet A (d_cal, d_tgt) where `a` asks for it */
     bool                   freeze_blocks;
-    float                  kappa, lambda;      /* .2, .3 */
-    int32_t                rank;               /* of lm-steer: r, 1 to d_tgt */
-    float                  epsilon;            /* of lm-steer: e, 1e-3 */
-    float                  weight_decay, clip; /* decoupled, on matrices; global norm, 0: none */
+    /* Of each tensor of the blocks and the final norm; NULL: all learn. What stays below the lowest that learns is
+     * passed forward only. */
+    enum soothe__learning (*learning)(const void *user, const char *name);
+    const void                         *learning_user;
+    const struct soothe__fixed_weights *fixed;              /* NULL: none; outlives the core */
+    float                               kappa, lambda;      /* .2, .3 */
+    int32_t                             rank;               /* of lm-steer: r, 1 to d_tgt; of factors of low rank */
+    float                               alpha;              /* factors count alpha / rank */
+    float                               epsilon;            /* of lm-steer: e, 1e-3 */
+    float                               weight_decay, clip; /* decoupled, on matrices; global norm, 0: none */
 };
 struct soothe__train_options soothe__train_options_default(void);
 
 /* One named piece of the flat parameter array. Names are the GGUF's: "blk.0.attn_q.weight",
  * "output_norm.weight", and "soothe.a.weight" (d_cal, d_tgt), "soothe.b.weight" (d_tgt, d_tgt), "soothe.bias"; of
- * lm-steer "soothe.p1.weight" and "soothe.p2.weight" (d_tgt, r), see low_rank.c. */
+ * lm-steer "soothe.p1.weight" and "soothe.p2.weight" (d_tgt, r), see low_rank.c; of factors
+ * "blk.0.attn_q.weight.lora_a" (r, n_in) and "….lora_b" (n_out, r), see linear.h. Matrices that fixed weights keep have
+ * none. */
 struct soothe__train_tensor {
     char    name[48];
     size_t  offset, n;
@@ -68,6 +100,8 @@ enum soothe_status soothe__train_core_new(struct soothe__train_core **core, cons
                                           const struct soothe__train_options *options, const uint16_t *embedding,
                                           const uint16_t *head, struct soothe_error *err);
 void               soothe__train_core_free(struct soothe__train_core *core);
+/* Factors begin at B = 0, so that the model begins as it is, and A uniform in +-1/sqrt(n_in). */
+void   soothe__train_start_factors(struct soothe__train_core *core, uint64_t seed);
 size_t soothe__train_core_memory(const struct soothe__train_core *core); /* bytes held, without embedding and head */
 bool   soothe__train_core_is_bf16(const struct soothe__train_core *core);
 
@@ -96,10 +130,21 @@ struct soothe__train_batch {
     const int32_t                  *text_start; /* n_texts + 1 */
     int32_t                         n_rows;
     const struct soothe__train_row *rows;
-    const uint16_t                 *h_t; /* (n_rows, d_tgt) bf16: the target's state at each row; not paper */
-    const uint16_t                 *h_c; /* (n_rows, d_cal) bf16: the calibrator's; only with given_states */
+    const uint16_t                 *h_t; /* (n_rows, d_tgt) bf16: the target's state at each row; not paper, and
+                                            weighted only where there are KL rows */
+    const uint16_t *h_c;                 /* (n_rows, d_cal) bf16: the calibrator's; only with given_states */
     float  *log_p_t; /* (n_rows) log p_t(next), NaN where it is not known: filled in; NULL: computed, not told */
     int32_t n_pairs;
+    /* weighted: */
+    const float *row_weight; /* (n_rows), may be negative; NULL: 1/n_rows */
+    /* NULL, or fills weight (n_rows) with the loss's derivatives by each row's l and returns the loss; log_p and kl
+     * (n_rows) are of the forward pass. */
+    double (*weigh)(void *user, const struct soothe__train_batch *batch, const float *log_p, const float *kl,
+                    float *weight);
+    void *weigh_user;
+    /* NULL, or turns the reference's logits z (n_vocab) of a KL row into those of q; several threads call it. */
+    void (*soften)(void *user, int32_t row, float *z);
+    void *soften_user;
 };
 
 struct soothe__train_result {

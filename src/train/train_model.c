@@ -46,19 +46,18 @@ static enum soothe_status check_positions(const struct soothe__gguf *g, uint32_t
     return SOOTHE_OK;
 }
 
-/* The blocks' shape, from a calibrator in full form. */
-static enum soothe_status read_block_shape(struct soothe__train_shape *s, const struct soothe__gguf *g,
+/* The blocks' shape, from a calibrator in full form or a whole model. */
+static enum soothe_status read_block_shape(struct soothe__train_shape *s, const struct soothe__gguf *g, bool whole,
                                            struct soothe_error *err) {
     const char *architecture = architecture_of(g);
     const bool  qwen2        = strcmp(architecture, "qwen2") == 0;
     if (!qwen2 && strcmp(architecture, "llama") != 0)
-        return soothe__fail(
-            err, SOOTHE_E_UNSUPPORTED,
-            "%s has blocks of architecture %s; training knows llama and qwen2 (any target can be trained "
-            "for with --blocks 0)",
-            g->path, architecture);
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                            "%s has blocks of architecture %s; training knows llama and qwen2%s", g->path, architecture,
+                            whole ? "" : " (any target can be trained for with --blocks 0)");
     uint32_t blocks = 0, heads = 0, heads_kv = 0, n_ff = 0, d = 0;
-    bool     ok = soothe__gguf_find_u32(g, SOOTHE__KEY_BLOCKS, &blocks) &&
+    bool     ok = (whole ? soothe__gguf_find_arch_u32(g, "block_count", &blocks)
+                         : soothe__gguf_find_u32(g, SOOTHE__KEY_BLOCKS, &blocks)) &&
               soothe__gguf_find_arch_u32(g, "embedding_length", &d) &&
               soothe__gguf_find_arch_u32(g, "attention.head_count", &heads) &&
               soothe__gguf_find_arch_u32(g, "feed_forward_length", &n_ff) &&
@@ -95,22 +94,23 @@ struct known {
     size_t                     n; /* tensors of blocks that training knows and the file has */
 };
 
-static void count_known(void *user, const char *name, int32_t n_out, int32_t n_in) {
+static void count_known(void *user, const char *name, struct soothe__place *place) {
     struct known *k = user;
     const int64_t i = gguf_find_tensor(k->g->meta, name);
-    if (i >= 0 && soothe__gguf_n_elements(k->g, i) == (int64_t)n_out * n_in)
+    if (i >= 0 && soothe__gguf_n_elements(k->g, i) == (int64_t)place->n_out * place->n_in)
         k->n++;
 }
 
 /* Every tensor of every block must be one that training computes with: no query norms, no experts. */
 static enum soothe_status check_tensors(const struct soothe__train_shape *s, const struct soothe__gguf *g,
                                         struct soothe_error *err) {
-    struct known  known = {.g = g};
-    size_t        at = 0, present = 0;
-    const char   *stranger = "";
-    const int64_t n        = gguf_get_n_tensors(g->meta);
+    struct known                known    = {.g = g};
+    size_t                      present  = 0;
+    const char                 *stranger = "";
+    const int64_t               n        = gguf_get_n_tensors(g->meta);
+    struct soothe__block_places places;
     for (int32_t i = 0; i < s->n_blocks; i++)
-        soothe__block_layout(s, i, &at, count_known, &known);
+        soothe__block_visit(s, i, &places, count_known, &known);
     for (int64_t i = 0; i < n; i++) {
         const char *name  = gguf_get_tensor_name(g->meta, i);
         const bool  block = soothe__block_of_tensor(name) >= 0;
@@ -184,7 +184,7 @@ static enum soothe_status read_calibrator(struct soothe__train_model *m, struct 
         return soothe__fail(err, SOOTHE_E_MISMATCH,
                             "%s and the target %s split text into different tokens: they cannot be trained together",
                             g->path, m->target.path);
-    status = read_block_shape(&m->shape, g, err);
+    status = read_block_shape(&m->shape, g, false, err);
     if (!status)
         status = check_tensors(&m->shape, g, err);
     if (!status)
@@ -207,10 +207,35 @@ enum soothe_status soothe__train_model_open(struct soothe__train_model *m, const
     return status;
 }
 
+enum soothe_status soothe__train_model_open_whole(struct soothe__train_model *m, const char *target_path,
+                                                  struct soothe_error *err) {
+    memset(m, 0, sizeof *m);
+    m->whole                  = true;
+    enum soothe_status status = soothe__gguf_open(&m->target, target_path, err);
+    if (!status)
+        status = read_target(m, err);
+    if (!status)
+        status = read_block_shape(&m->shape, &m->target, true, err);
+    if (!status && m->shape.d_cal != m->shape.d_tgt)
+        status = soothe__fail(err, SOOTHE_E_FORMAT, "%s gives its width as %d and %d", target_path, m->shape.d_cal,
+                              m->shape.d_tgt);
+    if (!status)
+        status = check_tensors(&m->shape, &m->target, err);
+    if (!status && gguf_find_tensor(m->target.meta, "output.weight") < 0)
+        m->embedding = m->head;
+    else if (!status)
+        status =
+            read_bf16(&m->embedding, &m->target, "token_embd.weight", (int64_t)m->shape.d_cal * m->shape.n_vocab, err);
+    if (status)
+        soothe__train_model_close(m);
+    return status;
+}
+
 void soothe__train_model_close(struct soothe__train_model *m) {
     soothe__gguf_close(&m->target);
     soothe__gguf_close(&m->calibrator);
-    free(m->embedding);
+    if (m->embedding != m->head) /* the same where a whole model's head is tied */
+        free(m->embedding);
     free(m->head);
     memset(m, 0, sizeof *m);
 }
@@ -218,14 +243,15 @@ void soothe__train_model_close(struct soothe__train_model *m) {
 enum soothe_status soothe__train_model_load(const struct soothe__train_model *m, struct soothe__train_core *core,
                                             struct soothe_error *err) {
     size_t                             n_tensors;
+    const struct soothe__gguf         *from       = m->whole ? &m->target : &m->calibrator;
     const struct soothe__train_tensor *tensors    = soothe__train_tensors(core, &n_tensors);
     float                             *parameters = soothe__train_parameters(core, NULL);
-    for (size_t i = 0; i < n_tensors && m->calibrator.meta; i++) {
+    for (size_t i = 0; i < n_tensors && from->meta; i++) {
         const struct soothe__train_tensor *t      = &tensors[i];
         float                             *values = NULL;
-        if (t->fusion && gguf_find_tensor(m->calibrator.meta, t->name) < 0)
-            continue; /* starts at 0 */
-        const enum soothe_status status = soothe__gguf_get_f32(&m->calibrator, t->name, (int64_t)t->n, &values, err);
+        if ((t->fusion && gguf_find_tensor(from->meta, t->name) < 0) || strstr(t->name, ".weight.lora_"))
+            continue; /* starts at 0, or as it started */
+        const enum soothe_status status = soothe__gguf_get_f32(from, t->name, (int64_t)t->n, &values, err);
         if (status)
             return status;
         memcpy(parameters + t->offset, values, t->n * sizeof *values);

@@ -9,13 +9,9 @@
 #include "base/sigmoid.h"
 #include "train/kernels.h"
 
-static inline bool is_preference(const struct soothe__train_core *core) {
-    return core->options.objective == SOOTHE__PREFERENCE;
-}
-
 /* Learns A, B and the bias. */
 static inline bool is_fused(const struct soothe__train_core *core) {
-    return is_preference(core) || core->options.objective == SOOTHE__FUSED;
+    return core->options.objective == SOOTHE__PREFERENCE || core->options.objective == SOOTHE__FUSED;
 }
 
 static inline bool has_a(const struct soothe__train_core *core) {
@@ -108,14 +104,20 @@ static void take_states(struct soothe__train_core *core, const struct soothe__tr
     zero_padding(core, core->h_c_operand, batch->n_rows, d);
 }
 
+/* The reference's states as an operand; h_f holds them, too. */
+static void take_reference(struct soothe__train_core *core, const struct soothe__train_batch *batch) {
+    const int32_t d = core->shape.d_tgt;
+    soothe__from_bf16(core->h_f, batch->h_t, (size_t)batch->n_rows * (size_t)d);
+    soothe__pass_put_rows(core, core->h_t_operand, core->h_f, batch->n_rows, d);
+}
+
 /* h_f = h_t + A^T h_c + B^T h_t + b, or h_t +- e P1 P2^T h_t. */
 static enum soothe_status fuse(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                struct soothe_error *err) {
     const int32_t      d = core->shape.d_tgt, n = batch->n_rows;
     const size_t       width  = (size_t)d;
     enum soothe_status status = SOOTHE_OK;
-    soothe__from_bf16(core->h_f, batch->h_t, (size_t)n * width);
-    soothe__pass_put_rows(core, core->h_t_operand, core->h_f, n, d);
+    take_reference(core, batch);
     if (has_a(core))
         status = add_product(core, core->h_c_operand, core->a, core->shape.d_cal, padded_rows(batch), err);
     if (!status && has_b(core))
@@ -128,14 +130,28 @@ static enum soothe_status fuse(struct soothe__train_core *core, const struct soo
     return status;
 }
 
+/* Which rows need what of the reference. */
+static void mark_rows(struct soothe__train_core *core, const struct soothe__train_batch *batch, bool reference,
+                      bool gradient, bool kl_of_all) {
+    /* the plain model's likelihoods are wanted too */
+    const bool plain = reference && (is_fused(core) || soothe__is_preference(core) || !gradient);
+    const bool kl    = soothe__is_preference(core) || core->options.objective == SOOTHE__WEIGHTED || !gradient;
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        core->next[i]          = batch->rows[i].next;
+        core->diverge[i]       = reference && (kl_of_all || (kl && batch->rows[i].kind == SOOTHE__ROW_KL));
+        core->log_p_t[i]       = batch->log_p_t ? batch->log_p_t[i] : NAN;
+        core->needs_log_p_t[i] = plain && isnan(core->log_p_t[i]);
+        core->kl[i]            = 0.0f;
+    }
+}
+
 enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const struct soothe__train_batch *batch,
                                         bool gradient, bool kl_of_all, struct soothe_error *err) {
-    const bool         states = core->options.objective != SOOTHE__PAPER;
-    const float       *h_c    = NULL;
-    enum soothe_status status = SOOTHE_OK;
-    core->for_gradient        = gradient;
-    /* the plain model's likelihoods are wanted too */
-    const bool plain = is_fused(core) || (states && !gradient);
+    const bool         direct    = soothe__is_direct(core->options.objective);
+    const bool         reference = core->options.objective != SOOTHE__PAPER && batch->h_t;
+    const float       *h_c       = NULL;
+    enum soothe_status status    = SOOTHE_OK;
+    core->for_gradient           = gradient;
     if (core->blocks)
         status = soothe__blocks_forward(core->blocks, core->parameters, batch, &h_c, err);
     if (status)
@@ -144,20 +160,15 @@ enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const s
         gather_states(core, batch, h_c);
     if (has_a(core) && core->options.given_states)
         take_states(core, batch);
-    if (states)
+    if (!direct)
         status = fuse(core, batch, err);
+    else if (reference)
+        take_reference(core, batch);
     if (status)
         return status;
-    for (int32_t i = 0; i < batch->n_rows; i++) {
-        core->next[i]          = batch->rows[i].next;
-        const bool kl          = is_preference(core) || !gradient;
-        core->diverge[i]       = plain && (kl_of_all || (kl && batch->rows[i].kind == SOOTHE__ROW_KL));
-        core->log_p_t[i]       = batch->log_p_t ? batch->log_p_t[i] : NAN;
-        core->needs_log_p_t[i] = plain && isnan(core->log_p_t[i]);
-        core->kl[i]            = 0.0f;
-    }
+    mark_rows(core, batch, reference, gradient, kl_of_all);
     const struct soothe__head_rows rows = {.n             = batch->n_rows,
-                                           .h             = states ? core->h_operand : core->h_c_operand,
+                                           .h             = direct ? core->h_c_operand : core->h_operand,
                                            .h_t           = core->h_t_operand,
                                            .next          = core->next,
                                            .diverge       = core->diverge,
@@ -165,7 +176,9 @@ enum soothe_status soothe__pass_forward(struct soothe__train_core *core, const s
                                            .log_p         = core->log_p,
                                            .log_p_t       = core->log_p_t,
                                            .kl            = core->kl,
-                                           .g             = gradient ? core->g : NULL};
+                                           .g             = gradient ? core->g : NULL,
+                                           .soften        = batch->soften,
+                                           .soften_user   = batch->soften_user};
     status                              = soothe__head_run(core->head, &rows, err);
     if (!status && batch->log_p_t)
         memcpy(batch->log_p_t, core->log_p_t, (size_t)batch->n_rows * sizeof *batch->log_p_t);
@@ -210,12 +223,33 @@ static void preference_loss(struct soothe__train_core *core, const struct soothe
     }
 }
 
+/* Sum of w l, or whatever the batch makes of the rows' l. */
+static void weighted_loss(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                          struct soothe__train_result *r) {
+    int32_t n_kl = 0;
+    for (int32_t i = 0; i < batch->n_rows; i++) {
+        core->scale[i] = batch->row_weight ? batch->row_weight[i] : 1.0f / (float)batch->n_rows;
+        r->kl += core->diverge[i] ? (double)core->kl[i] : 0.0;
+        n_kl += core->diverge[i];
+    }
+    r->kl /= n_kl ? n_kl : 1;
+    if (batch->weigh)
+        r->loss = batch->weigh(batch->weigh_user, batch, core->log_p, core->kl, core->scale);
+    for (int32_t i = 0; i < batch->n_rows && !batch->weigh; i++)
+        r->loss += (double)core->scale[i] *
+                   (batch->rows[i].kind == SOOTHE__ROW_KL ? (double)core->kl[i] : -(double)core->log_p[i]);
+}
+
 struct soothe__train_result soothe__pass_loss(struct soothe__train_core        *core,
                                               const struct soothe__train_batch *batch) {
     struct soothe__train_result r = {0};
     for (int32_t i = 0; i < batch->n_rows; i++)
         r.nll -= (double)core->log_p[i] / batch->n_rows;
-    if (is_preference(core) || (core->options.objective == SOOTHE__LM_STEER && !core->for_gradient)) {
+    if (core->options.objective == SOOTHE__WEIGHTED) {
+        weighted_loss(core, batch, &r);
+        return r;
+    }
+    if (soothe__is_preference(core) || (core->options.objective == SOOTHE__LM_STEER && !core->for_gradient)) {
         preference_loss(core, batch, &r);
         return r;
     }
@@ -261,7 +295,7 @@ enum soothe_status soothe__pass_backward(struct soothe__train_core *core, const 
         for (size_t k = 0; k < width; k++)
             core->g[(size_t)i * width + k] *= core->scale[i];
     const float *dh_c_rows = core->g;
-    if (core->options.objective != SOOTHE__PAPER) {
+    if (!soothe__is_direct(core->options.objective)) {
         soothe__pass_put_rows(core, core->h_operand, core->g, batch->n_rows, core->shape.d_tgt);
         enum soothe_status status = core->options.objective == SOOTHE__LM_STEER
                                         ? soothe__low_rank_backward(core, batch, err)

@@ -20,6 +20,8 @@ struct soothe__train_core {
     double                      *sums; /* per piece */
     int64_t                      n_updates;
     size_t                       a, b, bias, p1, p2; /* offsets */
+    struct soothe__block_places *places;             /* (n_blocks) */
+    struct soothe__place         output_norm;
 
     /* per row of the batch; R padded to SOOTHE__HEAD_ROWS */
     float   *h_f, *g, *dh_c_rows;                   /* (R, d_tgt) twice, (R, d_cal) */
@@ -34,6 +36,16 @@ struct soothe__train_core {
     float   *dh_c;         /* (T, d_cal) */
     size_t   memory;
 };
+
+/* z = W_out h_c: no fusion. */
+static inline bool soothe__is_direct(enum soothe__objective objective) {
+    return objective == SOOTHE__PAPER || objective == SOOTHE__WEIGHTED || objective == SOOTHE__OWN_PREFERENCE;
+}
+
+/* Learns from pairs how much likelier one side becomes. */
+static inline bool soothe__is_preference(const struct soothe__train_core *core) {
+    return core->options.objective == SOOTHE__PREFERENCE || core->options.objective == SOOTHE__OWN_PREFERENCE;
+}
 
 /* Rows (n, width) as an operand, padded by zeros to a multiple of SOOTHE__HEAD_ROWS. */
 void soothe__pass_put_rows(const struct soothe__train_core *core, void *operand, const float *x, int32_t n,
