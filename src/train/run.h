@@ -10,13 +10,15 @@
 
 /* All that a run holds; freed at the end in every case. */
 struct soothe__run {
-    struct soothe__train_request   r; /* with all defaults filled in */
-    struct soothe__train_model     files;
-    char                           model_sha256[65];
-    struct llama_model            *target; /* only its vocabulary under the paper objective */
-    struct soothe__corpus          corpus, heldout;
-    struct soothe__train_core     *core;
-    struct soothe__target_states  *states;
+    struct soothe__train_request  r; /* with all defaults filled in */
+    struct soothe__train_model    files;
+    char                          model_sha256[65];
+    struct llama_model           *target; /* only its vocabulary under the paper objective */
+    struct soothe__corpus         corpus, heldout;
+    struct soothe__train_core    *core;
+    struct soothe__target_states *states,
+        *heldout_states;                  /* the latter of a whole target's run, which measures twice */
+    struct soothe__whole          *whole; /* NULL: a calibrator is trained */
     struct soothe__batches        *batches;
     struct soothe__batches_options per_step;
     struct soothe__schedule        schedule;

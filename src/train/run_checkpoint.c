@@ -40,6 +40,8 @@ enum soothe_status soothe__run_hash(struct soothe__run *run, struct soothe_error
     add_text(h, run->model_sha256);
     add_text(h, calibrator);
     add_text(h, numbers);
+    if (r->whole.on)
+        soothe__whole_hash(run, h);
     add_sources(h, &run->corpus);
     add_sources(h, &run->heldout);
     soothe__sha256_finish(h, run->hash);

@@ -16,7 +16,9 @@
 static void run_free(struct soothe__run *run) {
     soothe__batches_free(run->batches);
     soothe__target_states_free(run->states);
+    soothe__target_states_free(run->heldout_states);
     soothe__train_core_free(run->core);
+    soothe__whole_free(run->whole);
     soothe__corpus_free(&run->corpus);
     soothe__corpus_free(&run->heldout);
     soothe__schedule_free(&run->schedule);
@@ -26,9 +28,14 @@ static void run_free(struct soothe__run *run) {
     free(run->tail_loss);
 }
 
-/* Objectives on the target's own states, from pairs. */
+/* Objectives on the target's own states. */
 static bool uses_states(const struct soothe__run *run) {
-    return run->r.objective != SOOTHE__PAPER;
+    return run->r.objective != SOOTHE__PAPER && (run->r.objective != SOOTHE__WEIGHTED || run->r.whole.n_kl > 0);
+}
+
+/* Those that learn from pairs alone. */
+static bool uses_pairs(const struct soothe__run *run) {
+    return run->r.objective != SOOTHE__PAPER && (run->r.objective != SOOTHE__WEIGHTED || run->r.whole.cppl);
 }
 
 /* ---- texts ----------------------------------------------------------------------------------------------- */
@@ -36,19 +43,19 @@ static bool uses_states(const struct soothe__run *run) {
 /* Something to train on must be left. */
 static enum soothe_status check_texts(const struct soothe__run *run, size_t n_pairs_read, struct soothe_error *err) {
     const struct soothe__corpus *c = &run->corpus;
-    const size_t                 n = uses_states(run) ? c->n_pairs : c->n_pairs + c->n_singles;
+    const size_t                 n = uses_pairs(run) ? c->n_pairs : c->n_pairs + c->n_singles;
     if (n > 0)
         return SOOTHE_OK;
-    if (uses_states(run) && n_pairs_read == 0)
+    if (uses_pairs(run) && n_pairs_read == 0)
         return soothe__fail(err, SOOTHE_E_ARGUMENT,
                             "%s%s no pairs: the %s objective needs lines {\"prompt\": …, \"chosen\": …, "
                             "\"rejected\": …}",
                             run->r.data_paths[0], run->r.n_data > 1 ? " and the other data hold" : " holds",
-                            soothe__objective_name(run->r.objective));
+                            run->r.whole.cppl ? "cppl" : soothe__objective_name(run->r.objective));
     return soothe__fail(err, SOOTHE_E_ARGUMENT,
                         "nothing of %s is left to train on: all its %s are held out, share a text or prompt with the "
                         "held-out data, or have no token to learn (%zu pairs and %zu texts are held out)",
-                        run->r.data_paths[0], uses_states(run) ? "pairs" : "texts", run->heldout.n_pairs,
+                        run->r.data_paths[0], uses_pairs(run) ? "pairs" : "texts", run->heldout.n_pairs,
                         run->heldout.n_singles);
 }
 
@@ -114,6 +121,18 @@ static void keep_parts(struct soothe__run *run) {
     run->r.bias       = run->r.bias || gguf_find_tensor(meta, SOOTHE__TENSOR_BIAS) >= 0;
 }
 
+/* Of sets, as many texts as the largest have. */
+static void set_sizes(struct soothe__run *run) {
+    const struct soothe__whole_request *w = &run->r.whole;
+    run->per_step                         = (struct soothe__batches_options){.n_pairs     = (size_t)run->r.n_pairs,
+                                                                             .n_texts     = (size_t)run->r.n_texts + (size_t)w->n_kl,
+                                                                             .with_tokens = run->files.shape.n_blocks > 0};
+    if (w->cppl) {
+        run->per_step.n_pairs = 0;
+        run->per_step.n_texts += 2 * w->set_max * (size_t)run->r.n_pairs;
+    }
+}
+
 static enum soothe_status make_core(struct soothe__run *run, struct soothe_error *err) {
     struct soothe__train_options o = soothe__train_options_default();
     o.objective                    = run->r.objective;
@@ -127,9 +146,8 @@ static enum soothe_status make_core(struct soothe__run *run, struct soothe_error
     o.weight_decay                 = (float)run->r.weight_decay;
     o.clip                         = (float)run->r.clip;
     o.rank                         = run->r.rank;
-    run->per_step                  = (struct soothe__batches_options){.n_pairs     = (size_t)run->r.n_pairs,
-                                                                      .n_texts     = (size_t)run->r.n_texts,
-                                                                      .with_tokens = run->files.shape.n_blocks > 0};
+    if (run->whole)
+        soothe__whole_options(run, &o);
     int32_t tokens = 0, rows = 0;
     soothe__batches_room(&run->corpus, &run->per_step, &o.max_tokens, &o.max_rows);
     soothe__batches_room(&run->heldout, &run->per_step, &tokens, &rows);
@@ -143,12 +161,16 @@ static enum soothe_status make_core(struct soothe__run *run, struct soothe_error
     run->report->bf16       = soothe__train_core_is_bf16(run->core);
     if (run->r.objective == SOOTHE__LM_STEER)
         soothe__low_rank_start(run->core, run->r.seed);
+    if (run->whole)
+        soothe__train_start_factors(run->core, run->r.seed);
     return soothe__train_model_load(&run->files, run->core, err);
 }
 
 static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *err) {
-    enum soothe_status status = soothe__train_model_open(&run->files, run->r.model_path, run->r.calibrator_path, err);
-    if (!status && run->r.rank == 0)
+    enum soothe_status status =
+        run->r.whole.on ? soothe__whole_open(run, err)
+                        : soothe__train_model_open(&run->files, run->r.model_path, run->r.calibrator_path, err);
+    if (!status && run->r.rank == 0 && !run->whole)
         run->r.rank = run->files.shape.d_tgt < 64 ? run->files.shape.d_tgt : 64;
     if (!status)
         status = load_target(run, err);
@@ -156,11 +178,14 @@ static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *e
         keep_parts(run);
     if (!status)
         status = read_texts(run, llama_model_get_vocab(run->target), err);
+    set_sizes(run);
+    if (!status && run->whole)
+        status = soothe__whole_texts(run, err);
     if (!status)
         status = make_core(run, err);
     if (!status)
-        status = soothe__schedule_init(&run->schedule, &run->corpus, run->per_step.n_pairs, run->per_step.n_texts,
-                                       run->r.seed, err);
+        status = soothe__schedule_init(&run->schedule, &run->corpus, run->per_step.n_pairs,
+                                       (size_t)run->r.n_texts + (size_t)run->r.whole.n_kl, run->r.seed, err);
     if (!status)
         status = soothe__run_hash(run, err);
     if (!status && uses_states(run))
@@ -204,7 +229,7 @@ static void show(struct soothe__progress *progress, const struct soothe__run *ru
     const int32_t step = run->step, n = run->r.n_steps;
     const double  elapsed = soothe__seconds() - progress->started;
     const int     left    = (int)(elapsed / (step - first_step) * (n - step));
-    if (run->r.objective == SOOTHE__PREFERENCE)
+    if (run->r.objective == SOOTHE__PREFERENCE || run->r.objective == SOOTHE__OWN_PREFERENCE)
         snprintf(pairs, sizeof pairs, "  pairs %.0f %%  KL %.3f", 100 * a->right, a->kl);
     snprintf(detail, sizeof detail, "step %d/%d  loss %.4f%s  %.0f tokens/s  %d:%02d left%s", step, n, a->loss, pairs,
              rate, left / 60, left % 60, run->report->n_unsaved ? "  NO CHECKPOINT: disk full?" : "");
@@ -217,16 +242,27 @@ static enum soothe_status diverged(const struct soothe__run *run, struct soothe_
                         run->step ? "; lower learning rates, or a smaller clip, may help" : "");
 }
 
-static enum soothe_status one_step(struct soothe__run *run, struct soothe__train_result *result, int32_t *n_rows,
-                                   struct soothe_error *err) {
-    uint32_t                          pairs[run->per_step.n_pairs + 1], texts[run->per_step.n_texts + 1];
-    const struct soothe__train_batch *batch;
-    const double start = soothe__seconds(), rate = soothe__schedule_rate(run->step, run->r.n_steps);
+static enum soothe_status build_batch(struct soothe__run *run, const struct soothe__train_batch **batch,
+                                      struct soothe_error *err) {
+    uint32_t pairs[run->per_step.n_pairs + 1], texts[run->per_step.n_texts + 1];
+    if (run->whole)
+        return soothe__whole_batch(run, batch, err);
     soothe__schedule_step(&run->schedule, run->step, pairs, texts);
-    enum soothe_status status =
-        soothe__batches_build(run->batches, pairs, run->per_step.n_pairs, texts, run->per_step.n_texts,
-                              run->r.objective == SOOTHE__PREFERENCE ? SOOTHE__ROW_KL : SOOTHE__ROW_PLAIN, &batch, err);
-    const double built = soothe__seconds();
+    return soothe__batches_build(run->batches, pairs, run->per_step.n_pairs, texts, run->per_step.n_texts,
+                                 run->r.objective == SOOTHE__PREFERENCE ? SOOTHE__ROW_KL : SOOTHE__ROW_PLAIN, batch,
+                                 err);
+}
+
+struct counts { /* of the steps made */
+    double rows, tokens;
+};
+
+static enum soothe_status one_step(struct soothe__run *run, struct soothe__train_result *result, struct counts *counts,
+                                   struct soothe_error *err) {
+    const struct soothe__train_batch *batch;
+    const double       start = soothe__seconds(), rate = soothe__schedule_rate(run->step, run->r.n_steps);
+    enum soothe_status status = build_batch(run, &batch, err);
+    const double       built  = soothe__seconds();
     if (status)
         return status;
     status = soothe__train_step(run->core, batch, rate * run->r.lr_blocks, rate * run->r.lr_fusion, result, err);
@@ -239,7 +275,8 @@ static enum soothe_status one_step(struct soothe__run *run, struct soothe__train
     run->step++;
     run->report->state_seconds += built - start;
     run->report->seconds += soothe__seconds() - built;
-    *n_rows = batch->n_rows;
+    counts->rows += batch->n_rows;
+    counts->tokens += batch->n_tokens;
     return SOOTHE_OK;
 }
 
@@ -259,18 +296,16 @@ static enum soothe_status run_steps(struct soothe__run *run, struct soothe_error
     struct soothe__progress progress = soothe__progress_start();
     struct average          average  = {0};
     const int32_t           first    = run->step;
-    double                  rows     = 0;
+    struct counts           counts   = {0};
     enum soothe_status      status   = SOOTHE_OK;
     while (run->step < run->r.n_steps && !status) {
         struct soothe__train_result result;
-        int32_t                     n_rows = 0;
-        status                             = stopped(run) ? SOOTHE_E_INTERRUPTED : one_step(run, &result, &n_rows, err);
+        status = stopped(run) ? SOOTHE_E_INTERRUPTED : one_step(run, &result, &counts, err);
         if (status)
             break;
-        rows += n_rows;
         add_to_average(&average, run, &result, run->step == first + 1);
         save_on_the_way(run);
-        show(&progress, run, &average, first, rows / run->report->seconds);
+        show(&progress, run, &average, first, (run->whole ? counts.tokens : counts.rows) / run->report->seconds);
         if (run->r.on_step)
             run->r.on_step(run->r.user, run->step);
     }
@@ -278,27 +313,50 @@ static enum soothe_status run_steps(struct soothe__run *run, struct soothe_error
     run->report->n_steps                = run->r.n_steps;
     run->report->first_step             = first;
     run->report->loss                   = mean_tail_loss(run);
-    run->report->loss_tokens_per_second = run->report->seconds > 0 ? rows / run->report->seconds : 0;
+    run->report->loss_tokens_per_second = run->report->seconds > 0 ? counts.rows / run->report->seconds : 0;
+    run->report->tokens_per_second      = run->report->seconds > 0 ? counts.tokens / run->report->seconds : 0;
     return status;
 }
 
 /* ---- the end ---------------------------------------------------------------------------------------------- */
 
+/* What the core achieves on held-out pairs and texts. */
+static enum soothe_status measure(struct soothe__run *run, struct soothe__heldout_result *h, struct soothe_error *err) {
+    struct soothe__batches_options sizes  = run->per_step;
+    enum soothe_status             status = SOOTHE_OK;
+    *h                                    = (struct soothe__heldout_result){.kl = NAN, .nll = NAN, .nll_plain = NAN};
+    if (run->heldout.n_pairs + run->heldout.n_singles == 0)
+        return SOOTHE_OK;
+    if (run->r.whole.cppl && run->heldout.n_singles == 0)
+        return SOOTHE_OK; /* pairs are measured as sets */
+    if (uses_states(run) && !run->heldout_states)
+        status = make_states(run, &run->heldout, NULL, 0, &run->heldout_states, err);
+    if (!status)
+        status = soothe__heldout(run->core, &run->heldout, run->heldout_states, &sizes, run->r.stop, h, err);
+    return status;
+}
+
+static enum soothe_status measure_before(struct soothe__run *run, struct soothe_error *err) {
+    struct soothe__heldout_result h;
+    enum soothe_status            status = measure(run, &h, err);
+    if (!status)
+        status = soothe__whole_measure(run, &run->report->sets_before, err);
+    run->report->kl_before  = h.kl;
+    run->report->nll_before = h.nll;
+    return status;
+}
+
 static enum soothe_status measure_heldout(struct soothe__run *run, struct soothe_error *err) {
-    struct soothe__target_states *states = NULL;
-    struct soothe__heldout_result h      = {.kl = NAN, .nll = NAN, .nll_plain = NAN};
-    enum soothe_status            status = SOOTHE_OK;
+    struct soothe__heldout_result h;
     soothe__batches_free(run->batches); /* their memory is needed again */
     soothe__target_states_free(run->states);
-    run->batches = NULL;
-    run->states  = NULL;
-    if (run->heldout.n_pairs + run->heldout.n_singles > 0) {
-        if (uses_states(run))
-            status = make_states(run, &run->heldout, NULL, 0, &states, err);
-        if (!status)
-            status = soothe__heldout(run->core, &run->heldout, states, &run->per_step, run->r.stop, &h, err);
-    }
-    soothe__target_states_free(states);
+    run->batches              = NULL;
+    run->states               = NULL;
+    enum soothe_status status = measure(run, &h, err);
+    if (!status && run->whole)
+        status = soothe__whole_measure(run, &run->report->sets, err);
+    soothe__target_states_free(run->heldout_states);
+    run->heldout_states          = NULL;
     run->report->n_heldout_pairs = h.n_pairs;
     run->report->n_heldout_texts = h.n_texts;
     run->report->pairs_right     = h.n_pairs ? (double)h.n_pairs_right / (double)h.n_pairs : NAN;
@@ -360,6 +418,7 @@ static enum soothe_status write_result(const struct soothe__run *run, struct soo
 /* Neither the options nor where to write are wrong, as far as can be told without reading. */
 static enum soothe_status prepare(struct soothe__run *run, const struct soothe__train_request *request,
                                   struct soothe_error *err) {
+    run->report->kl_before = run->report->nll_before = NAN;
     soothe__train_request_fill(&run->r);
     run->n_tail          = (run->r.n_steps + 9) / 10;
     run->tail_loss       = soothe__calloc((size_t)run->n_tail, sizeof *run->tail_loss);
@@ -379,6 +438,8 @@ enum soothe_status soothe__train(const struct soothe__train_request *request, st
     enum soothe_status status = prepare(&run, request, &local);
     if (!status)
         status = set_up(&run, &local);
+    if (!status && run.whole)
+        status = measure_before(&run, &local);
     if (!status)
         status = soothe__run_go_on(&run, &local);
     if (!status) {
@@ -386,7 +447,7 @@ enum soothe_status soothe__train(const struct soothe__train_request *request, st
         if (!status)
             status = measure_heldout(&run, &local);
         if (!status)
-            status = write_result(&run, &local);
+            status = run.whole ? soothe__whole_write(&run, &local) : write_result(&run, &local);
         if (status)
             soothe__run_leave(&run, status, &local);
         else
