@@ -26,7 +26,8 @@ const struct soothe__command soothe__command_tune = {
         "budget, repetition, silence, refusals, benign answers that change. With --target: the first that reaches "
         "it.\n"
         "\n"
-        "With --objective NAME the model itself learns: soothe tune --objective sft --help.\n",
+        "With --objective NAME the model itself learns: soothe tune --objective sft --help. With --merge FILE a LoRA\n"
+        "file is merged into a model: soothe tune --merge x --help.\n",
 };
 
 /* What popt stores; numbers stay text until read_numbers. */
@@ -286,8 +287,10 @@ static void free_choice(struct choice *c) {
 }
 
 int soothe__cmd_tune(int argc, const char **argv) {
-    if (soothe__is_tune_model(argc, argv))
+    if (soothe__has_option(argc, argv, "--objective"))
         return soothe__cmd_tune_model(argc, argv);
+    if (soothe__has_option(argc, argv, "--merge"))
+        return soothe__cmd_tune_merge(argc, argv);
     struct choice           c         = {0};
     const struct poptOption options[] = {
         TEXT_OPTION("model", 'm', model, "the target: a name, an address or a file", "MODEL"),

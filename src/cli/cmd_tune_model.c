@@ -284,13 +284,6 @@ static int run(const struct choice *c, const char *more) {
     return code;
 }
 
-bool soothe__is_tune_model(int argc, const char **argv) {
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--objective") == 0 || strncmp(argv[i], "--objective=", 12) == 0)
-            return true;
-    return false;
-}
-
 static void free_choice(struct choice *c) {
     char *const texts[] = {c->model,    c->output,  c->objective, c->checkpoint, c->precision, c->states, c->tensors,
                            c->blocks,   c->set_by,  c->form,      c->phi,        c->merged,    c->keep,   c->steps,

@@ -79,13 +79,29 @@ static enum soothe_status read_texts(struct soothe__run *run, const struct llama
     return check_texts(run, n_read, err);
 }
 
+/* A target with factors of low rank is in the core as it was, too: there its states cost a forward pass of products of
+ * matrices, three times cheaper than the engine's with quantised ones, and begin without a difference. */
+static bool runs_in_core(const struct soothe__run *run) {
+    return run->r.whole.on && !run->r.whole.full;
+}
+
 static enum soothe_status make_states(struct soothe__run *run, const struct soothe__corpus *corpus,
                                       const uint32_t *order, size_t n_order, struct soothe__target_states **states,
                                       struct soothe_error *err) {
-    enum soothe_status status = soothe__target_states_new(states, run->target, corpus, order, n_order, run->r.n_threads,
-                                                          run->r.cache_bytes, err);
+    char               key[65];
+    const char        *of = run->model_sha256;
+    enum soothe_status status;
+    if (runs_in_core(run)) {
+        status = soothe__target_states_new_core(states, run->core, run->files.shape.d_tgt, corpus, order, n_order,
+                                                run->r.cache_bytes, err);
+        soothe__whole_states_key(run, key);
+        of = key;
+    } else {
+        status = soothe__target_states_new(states, run->target, corpus, order, n_order, run->r.n_threads,
+                                           run->r.cache_bytes, err);
+    }
     if (!status && run->r.states_path)
-        status = soothe__target_states_use_file(*states, run->r.states_path, run->model_sha256, err);
+        status = soothe__target_states_use_file(*states, run->r.states_path, of, err);
     return status;
 }
 
@@ -103,7 +119,7 @@ static enum soothe_status open_states(struct soothe__run *run, struct soothe_err
 
 static enum soothe_status load_target(struct soothe__run *run, struct soothe_error *err) {
     struct llama_model_params p     = llama_model_default_params();
-    p.vocab_only                    = !uses_states(run);
+    p.vocab_only                    = !uses_states(run) || runs_in_core(run);
     const enum soothe_status status = soothe__sha256_file(run->model_sha256, run->r.model_path, err);
     if (status)
         return status;
@@ -153,6 +169,8 @@ static enum soothe_status make_core(struct soothe__run *run, struct soothe_error
     soothe__batches_room(&run->heldout, &run->per_step, &tokens, &rows);
     o.max_tokens = tokens > o.max_tokens ? tokens : o.max_tokens;
     o.max_rows   = rows > o.max_rows ? rows : o.max_rows;
+    if (runs_in_core(run) && o.max_tokens < soothe__target_states_room())
+        o.max_tokens = soothe__target_states_room();
     enum soothe_status status =
         soothe__train_core_new(&run->core, &run->files.shape, &o, run->files.embedding, run->files.head, err);
     if (status)
@@ -164,6 +182,36 @@ static enum soothe_status make_core(struct soothe__run *run, struct soothe_error
     if (run->whole)
         soothe__train_start_factors(run->core, run->r.seed);
     return soothe__train_model_load(&run->files, run->core, err);
+}
+
+/* What the core achieves on held-out pairs and texts. */
+static enum soothe_status measure(struct soothe__run *run, struct soothe__heldout_result *h, struct soothe_error *err) {
+    struct soothe__batches_options sizes  = run->per_step;
+    enum soothe_status             status = SOOTHE_OK;
+    *h                                    = (struct soothe__heldout_result){.kl = NAN, .nll = NAN, .nll_plain = NAN};
+    if (run->heldout.n_pairs + run->heldout.n_singles == 0)
+        return SOOTHE_OK;
+    if (run->r.whole.cppl && run->heldout.n_singles == 0)
+        return SOOTHE_OK; /* pairs are measured as sets */
+    if (uses_states(run) && !run->heldout_states)
+        status = make_states(run, &run->heldout, NULL, 0, &run->heldout_states, err);
+    if (!status)
+        status = soothe__heldout(run->core, &run->heldout, run->heldout_states, &sizes, run->r.stop, h, err);
+    if (run->r.states_path) { /* they stay there */
+        soothe__target_states_free(run->heldout_states);
+        run->heldout_states = NULL;
+    }
+    return status;
+}
+
+static enum soothe_status measure_before(struct soothe__run *run, struct soothe_error *err) {
+    struct soothe__heldout_result h;
+    enum soothe_status            status = measure(run, &h, err);
+    if (!status)
+        status = soothe__whole_measure(run, &run->report->sets_before, err);
+    run->report->kl_before  = h.kl;
+    run->report->nll_before = h.nll;
+    return status;
 }
 
 static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *err) {
@@ -188,6 +236,8 @@ static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *e
                                        (size_t)run->r.n_texts + (size_t)run->r.whole.n_kl, run->r.seed, err);
     if (!status)
         status = soothe__run_hash(run, err);
+    if (!status && run->whole) /* before the run's own states are open: a file of states is one owner's */
+        status = measure_before(run, err);
     if (!status && uses_states(run))
         status = open_states(run, err);
     if (!status)
@@ -320,32 +370,6 @@ static enum soothe_status run_steps(struct soothe__run *run, struct soothe_error
 
 /* ---- the end ---------------------------------------------------------------------------------------------- */
 
-/* What the core achieves on held-out pairs and texts. */
-static enum soothe_status measure(struct soothe__run *run, struct soothe__heldout_result *h, struct soothe_error *err) {
-    struct soothe__batches_options sizes  = run->per_step;
-    enum soothe_status             status = SOOTHE_OK;
-    *h                                    = (struct soothe__heldout_result){.kl = NAN, .nll = NAN, .nll_plain = NAN};
-    if (run->heldout.n_pairs + run->heldout.n_singles == 0)
-        return SOOTHE_OK;
-    if (run->r.whole.cppl && run->heldout.n_singles == 0)
-        return SOOTHE_OK; /* pairs are measured as sets */
-    if (uses_states(run) && !run->heldout_states)
-        status = make_states(run, &run->heldout, NULL, 0, &run->heldout_states, err);
-    if (!status)
-        status = soothe__heldout(run->core, &run->heldout, run->heldout_states, &sizes, run->r.stop, h, err);
-    return status;
-}
-
-static enum soothe_status measure_before(struct soothe__run *run, struct soothe_error *err) {
-    struct soothe__heldout_result h;
-    enum soothe_status            status = measure(run, &h, err);
-    if (!status)
-        status = soothe__whole_measure(run, &run->report->sets_before, err);
-    run->report->kl_before  = h.kl;
-    run->report->nll_before = h.nll;
-    return status;
-}
-
 static enum soothe_status measure_heldout(struct soothe__run *run, struct soothe_error *err) {
     struct soothe__heldout_result h;
     soothe__batches_free(run->batches); /* their memory is needed again */
@@ -438,8 +462,6 @@ enum soothe_status soothe__train(const struct soothe__train_request *request, st
     enum soothe_status status = prepare(&run, request, &local);
     if (!status)
         status = set_up(&run, &local);
-    if (!status && run.whole)
-        status = measure_before(&run, &local);
     if (!status)
         status = soothe__run_go_on(&run, &local);
     if (!status) {

@@ -286,6 +286,17 @@ enum soothe_status soothe__whole_measure(struct soothe__run *run, struct soothe_
     return status;
 }
 
+void soothe__whole_states_key(const struct soothe__run *run, char hex[65]) {
+    struct soothe__sha256 *h    = soothe__sha256_new();
+    const char            *what = run->report->bf16 ? "states by the core in bf16" : "states by the core";
+    hex[0]                      = '\0';
+    if (!h)
+        return;
+    soothe__sha256_add(h, what, strlen(what));
+    soothe__sha256_add(h, run->model_sha256, strlen(run->model_sha256));
+    soothe__sha256_finish(h, hex);
+}
+
 void soothe__whole_hash(const struct soothe__run *run, struct soothe__sha256 *h) {
     const struct soothe__whole_request *r = &run->r.whole;
     char                                numbers[512];

@@ -66,6 +66,8 @@ enum soothe_status soothe__whole_batch(struct soothe__run *run, const struct soo
 /* Of held-out sets, under cppl. */
 enum soothe_status soothe__whole_measure(struct soothe__run *run, struct soothe__whole_figures *figures,
                                          struct soothe_error *err);
+/* Under which the states that the core computes are kept in a file: other than the engine's. */
+void soothe__whole_states_key(const struct soothe__run *run, char hex[65]);
 /* Of all that decides the result. */
 void soothe__whole_hash(const struct soothe__run *run, struct soothe__sha256 *h);
 /* The model with what was learnt, or the factors alone. */

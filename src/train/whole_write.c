@@ -3,9 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "edit/edit.h"
+#include "edit/lora.h"
 #include "fusion/calibrator_file.h"
-#include "train/kernels.h"
 #include "train/run.h"
 #include "train/training_facts.h"
 #include "train/whole.h"
@@ -49,33 +48,20 @@ static void add_facts(struct soothe__training_facts *f, const struct soothe__run
 /* ---- merging -------------------------------------------------------------------------------------------------------
  */
 
-struct change {         /* of one tensor */
-    const float *whole; /* (n_out, n_in) its new values, or NULL: */
-    const float *a, *b; /* factors (r, n_in), (n_out, r) */
-    int32_t      rank;
-    float        scale;
-};
-
-static enum soothe_status apply(void *user, int64_t first_row, int64_t n_rows, int64_t ne0, float *values,
-                                bool *changed, struct soothe_error *err) {
-    const struct change *c = user;
-    const size_t         n = (size_t)ne0;
+/* The tensor's new values (n_out, n_in). */
+static enum soothe_status replace(void *values_new, int64_t first_row, int64_t n_rows, int64_t ne0, float *values,
+                                  bool *changed, struct soothe_error *err) {
     (void)err;
-    for (int64_t i = 0; i < n_rows; i++) {
-        const size_t row = (size_t)(first_row + i);
-        float       *out = values ? values + (size_t)i * n : NULL;
-        changed[i]       = true;
-        if (out && c->whole)
-            memcpy(out, c->whole + row * n, n * sizeof *out);
-        for (int32_t r = 0; out && !c->whole && r < c->rank; r++)
-            soothe__add_scaled(out, c->a + (size_t)r * n, c->scale * c->b[row * (size_t)c->rank + (size_t)r], n);
-    }
+    for (int64_t i = 0; i < n_rows; i++)
+        changed[i] = true;
+    if (values)
+        memcpy(values, (const float *)values_new + first_row * ne0, (size_t)(n_rows * ne0) * sizeof *values);
     return SOOTHE_OK;
 }
 
 struct changes {
     struct soothe__tensor_edit *edits;
-    struct change              *changes;
+    struct soothe__lora_change *changes;
     char (*names)[48];
     size_t n;
 };
@@ -83,7 +69,7 @@ struct changes {
 static bool collect(struct changes *c, const struct soothe__run *run) {
     size_t                             n;
     const struct soothe__train_tensor *t = soothe__train_tensors(run->core, &n);
-    const float                       *w = soothe__train_parameters(run->core, NULL);
+    float                             *w = soothe__train_parameters(run->core, NULL);
     c->edits                             = soothe__calloc(n, sizeof *c->edits);
     c->changes                           = soothe__calloc(n, sizeof *c->changes);
     c->names                             = soothe__calloc(n, sizeof *c->names);
@@ -91,18 +77,17 @@ static bool collect(struct changes *c, const struct soothe__run *run) {
     if (!c->edits || !c->changes || !c->names)
         return false;
     for (size_t i = 0; i < n; i++) {
-        struct change *change = &c->changes[c->n];
+        struct soothe__lora_change *change = &c->changes[c->n];
         if (!t[i].trainable || ends_in(t[i].name, ".lora_b"))
             continue;
         snprintf(c->names[c->n], sizeof c->names[c->n], "%s", t[i].name);
+        c->edits[c->n] = (struct soothe__tensor_edit){c->names[c->n], replace, w + t[i].offset};
         if (ends_in(t[i].name, SUFFIX_A)) { /* its b is the next tensor */
             c->names[c->n][strlen(t[i].name) - SUFFIX_SIZE] = '\0';
-            *change = (struct change){NULL, w + t[i].offset, w + t[i + 1].offset, run->r.whole.rank,
-                                      (float)run->r.whole.alpha / (float)run->r.whole.rank};
-        } else {
-            change->whole = w + t[i].offset;
+            *change        = (struct soothe__lora_change){w + t[i].offset, w + t[i + 1].offset, run->r.whole.rank,
+                                                          (float)run->r.whole.alpha / (float)run->r.whole.rank};
+            c->edits[c->n] = (struct soothe__tensor_edit){c->names[c->n], soothe__lora_apply, change};
         }
-        c->edits[c->n] = (struct soothe__tensor_edit){c->names[c->n], apply, change};
         c->n++;
     }
     return true;
