@@ -109,15 +109,16 @@ def step():
 
 
 first = step()
-seconds = []
+seconds, cpu = [], time.process_time()
 for _ in range(steps):
     start = time.perf_counter()
     last = step()
     seconds.append(time.perf_counter() - start)
+cpu = (time.process_time() - cpu) / steps
 seconds.sort()
 median, usage = seconds[steps // 2], resource.getrusage(resource.RUSAGE_SELF)
 print(
     f"tokens/s {n_tokens / median:.1f} (fastest step {n_tokens / seconds[0]:.1f})  ms/step {1e3 * median:.0f} "
-    f"({1e3 * seconds[0]:.0f} to {1e3 * seconds[-1]:.0f})  CPU s {usage.ru_utime:.1f}  peak MiB {usage.ru_maxrss / 1024:.0f}  "
+    f"({1e3 * seconds[0]:.0f} to {1e3 * seconds[-1]:.0f})  CPU s/step {cpu:.2f}  peak MiB {usage.ru_maxrss / 1024:.0f}  "
     f"loss {first:.4f} -> {last:.4f}  {variant}"
 )

@@ -28,18 +28,18 @@ enum soothe__matrix { /* bits */
 unsigned soothe__matrices_parse(const char *list);
 
 struct soothe__whole_request {
-    bool                     on;
-    unsigned                 matrices;                /* which learn; 0: all */
-    int32_t                  first_block, last_block; /* of which blocks; last 0: to the end */
-    bool                     full;                    /* they learn whole, without factors */
-    int32_t                  rank;                    /* 0: 16 */
-    double                   alpha;                   /* factors count alpha / rank; 0: 2 rank */
-    bool                     lora;                    /* out_path becomes a LoRA file, not a model */
-    const char              *merged_path;             /* beside a LoRA file, the model with it; NULL: none */
-    enum soothe__weight_form form;                    /* in which fixed weights are kept */
-    int32_t                  n_kl;                    /* single texts a step that hold the model where it was (lambda);
-                                                         sft, cppl */
-    bool                        cppl;                 /* n_pairs of the request are then sets a step */
+    bool        on;
+    unsigned    matrices;               /* which learn; 0: all */
+    int32_t     first_block, end_block; /* of which blocks, the end not counted; end 0: all from first on */
+    bool        full;                   /* they learn whole, without factors */
+    int32_t     rank;                   /* 0: 16 */
+    double      alpha;                  /* factors count alpha / rank; 0: 2 rank */
+    bool        lora;                   /* out_path becomes a LoRA file, not a model */
+    const char *merged_path;            /* beside a LoRA file, the model with it; NULL: none */
+    enum soothe__weight_form form;      /* in which fixed weights are kept */
+    int32_t                  n_kl;      /* single texts a step that hold the model where it was (lambda);
+                                           sft, cppl */
+    bool                        cppl;   /* n_pairs of the request are then sets a step */
     struct soothe__cppl_options loss;
     enum soothe__set_key        set_key;
     uint32_t                    set_max; /* harmless and toxic texts of a set at most, each; 0: 5 */
