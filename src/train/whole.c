@@ -102,7 +102,7 @@ void soothe__whole_free(struct soothe__whole *w) {
 /* ---- what it learns from ------------------------------------------------------------------------------------------
  */
 
-enum soothe_status soothe__whole_texts(struct soothe__run *run, struct soothe_error *err) {
+enum soothe_status soothe__whole_sets(struct soothe__run *run, struct soothe_error *err) {
     struct soothe__whole               *w      = run->whole;
     const struct soothe__whole_request *r      = &run->r.whole;
     enum soothe_status                  status = SOOTHE_OK;
@@ -112,9 +112,29 @@ enum soothe_status soothe__whole_texts(struct soothe__run *run, struct soothe_er
         status = soothe__paraphrase_sets_make(&w->heldout, &run->heldout, r->set_key, r->set_max, err);
     if (!status && r->cppl)
         status = soothe__series_init(&w->series, w->sets.n, run->r.seed, 5, err);
-    if (status)
-        return status;
-    int32_t tokens, rows, heldout_rows = 0;
+    return status;
+}
+
+static size_t largest_of(const struct soothe__paraphrase_sets *sets) {
+    size_t n = 0;
+    for (size_t i = 0; i < sets->n; i++)
+        if (sets->sets[i].n_harmless + sets->sets[i].n_toxic > n)
+            n = sets->sets[i].n_harmless + sets->sets[i].n_toxic;
+    return n;
+}
+
+size_t soothe__whole_largest_set(const struct soothe__run *run) {
+    const size_t a = largest_of(&run->whole->sets), b = largest_of(&run->whole->heldout);
+    return a > b ? a : b;
+}
+
+size_t soothe__whole_n_heldout(const struct soothe__run *run) {
+    return run->whole->heldout.n;
+}
+
+enum soothe_status soothe__whole_room(struct soothe__run *run, struct soothe_error *err) {
+    struct soothe__whole *w = run->whole;
+    int32_t               tokens, rows, heldout_rows = 0;
     soothe__batches_room(&run->corpus, &run->per_step, &tokens, &rows);
     soothe__batches_room(&run->heldout, &run->per_step, &tokens, &heldout_rows);
     rows          = heldout_rows > rows ? heldout_rows : rows;

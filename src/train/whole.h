@@ -56,8 +56,11 @@ struct soothe__whole;
 /* Opens the model and what it learns; run->whole is made. */
 enum soothe_status soothe__whole_open(struct soothe__run *run, struct soothe_error *err);
 void               soothe__whole_free(struct soothe__whole *w); /* NULL is fine */
-/* Sets, out of the run's texts. */
-enum soothe_status soothe__whole_texts(struct soothe__run *run, struct soothe_error *err);
+/* Under cppl, sets out of the run's texts; then, once the batches' sizes are known, room for them. */
+enum soothe_status soothe__whole_sets(struct soothe__run *run, struct soothe_error *err);
+size_t             soothe__whole_largest_set(const struct soothe__run *run); /* texts */
+size_t             soothe__whole_n_heldout(const struct soothe__run *run);   /* sets */
+enum soothe_status soothe__whole_room(struct soothe__run *run, struct soothe_error *err);
 /* Adds to the core's options what learns. */
 void soothe__whole_options(const struct soothe__run *run, struct soothe__train_options *o);
 /* The batch of run->step. */
