@@ -99,8 +99,7 @@ void soothe__whole_free(struct soothe__whole *w) {
         free(all[i]);
 }
 
-/* ---- what it learns from ------------------------------------------------------------------------------------------
- */
+/* ---- what it learns from ---------------------------------------------------------------------------- */
 
 enum soothe_status soothe__whole_sets(struct soothe__run *run, struct soothe_error *err) {
     struct soothe__whole               *w      = run->whole;
@@ -166,8 +165,7 @@ static void weigh_rows(struct soothe__run *run, const struct soothe__train_batch
     }
 }
 
-/* ---- cppl
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- cppl ------------------------------------------------------------------------------------------- */
 
 /* The mean l of each of the sets' texts, from their rows; n_rows of each go to counts. */
 static void mean_likelihoods(const struct soothe__train_batch *batch, const float *log_p, double *l, int32_t *counts,
@@ -219,8 +217,7 @@ static void add_set(struct soothe__whole *w, const struct soothe__paraphrase_set
     w->n_sets++;
 }
 
-/* ---- batches
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- batches ---------------------------------------------------------------------------------------- */
 
 enum soothe_status soothe__whole_batch(struct soothe__run *run, const struct soothe__train_batch **batch,
                                        struct soothe_error *err) {
@@ -254,8 +251,7 @@ enum soothe_status soothe__whole_batch(struct soothe__run *run, const struct soo
     return SOOTHE_OK;
 }
 
-/* ---- held-out sets
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- held-out sets ---------------------------------------------------------------------------------- */
 
 /* Adds a batch of sets from … on to the sums. */
 static enum soothe_status measure_sets(struct soothe__run *run, struct soothe__batches *batches, size_t from,
