@@ -602,7 +602,7 @@ static void test_what_is_read_is_never_overwritten(void **state) {
     assert_refused(&r, SOOTHE_E_ARGUMENT, "held-out data");
     r.out_path        = OUT2;
     r.checkpoint_path = OUT2;
-    assert_refused(&r, SOOTHE_E_ARGUMENT, "both calibrator and checkpoint");
+    assert_refused(&r, SOOTHE_E_ARGUMENT, "both the result and the checkpoint");
     r.fresh           = true;
     r.checkpoint_path = DATA;
     assert_refused(&r, SOOTHE_E_ARGUMENT, "it is data");

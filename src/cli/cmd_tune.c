@@ -6,6 +6,7 @@
 
 #include "cli/result.h"
 #include "cli/speak.h"
+#include "cli/tune_model.h"
 #include "eval/tune.h"
 #include "pull/pull.h"
 
@@ -23,7 +24,10 @@ const struct soothe__command soothe__command_tune = {
         "the\n"
         "same prompts and random numbers, and chooses the last value before anything goes wrong: perplexity over the\n"
         "budget, repetition, silence, refusals, benign answers that change. With --target: the first that reaches "
-        "it.\n",
+        "it.\n"
+        "\n"
+        "With --objective NAME the model itself learns: soothe tune --objective sft --help. With --merge FILE a LoRA\n"
+        "file is merged into a model: soothe tune --merge x --help.\n",
 };
 
 /* What popt stores; numbers stay text until read_numbers. */
@@ -284,6 +288,10 @@ static void free_choice(struct choice *c) {
 }
 
 int soothe__cmd_tune(int argc, const char **argv) {
+    if (soothe__has_option(argc, argv, "--objective"))
+        return soothe__cmd_tune_model(argc, argv);
+    if (soothe__has_option(argc, argv, "--merge"))
+        return soothe__cmd_tune_merge(argc, argv);
     struct choice           c         = {0};
     const struct poptOption options[] = {
         TEXT_OPTION("model", 'm', model, "the target: a name, an address or a file", "MODEL"),

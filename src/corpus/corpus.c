@@ -98,7 +98,8 @@ static bool intern(struct soothe__corpus *c, const char *prompt, const char *com
     if (!c->table[slot]) {
         if (c->n_texts >= INT32_MAX || !make_room((void **)&c->texts, c->n_texts, &c->capacity, sizeof *c->texts))
             return false;
-        struct soothe__text t = {.prompt = soothe__strdup(prompt), .completion = soothe__strdup(completion)};
+        struct soothe__text t = {
+            .prompt = soothe__strdup(prompt), .completion = soothe__strdup(completion), .weight = 1.0f};
         if (!t.prompt || !t.completion) {
             free(t.prompt);
             free(t.completion);
@@ -127,7 +128,7 @@ enum soothe_status soothe__corpus_add_single(struct soothe__corpus *c, const cha
 
 enum soothe_status soothe__corpus_add_pair(struct soothe__corpus *c, const char *prompt, const char *chosen,
                                            const char *rejected, struct soothe_error *err) {
-    struct soothe__pair pair;
+    struct soothe__pair pair = {0};
     if (!intern(c, prompt, chosen, &pair.i_chosen) || !intern(c, prompt, rejected, &pair.i_rejected) ||
         !make_room((void **)&c->pairs, c->n_pairs, &c->pairs_capacity, sizeof *c->pairs))
         return no_memory(err);
@@ -156,6 +157,25 @@ static const char *text_of(const json_t *object, const char *key, bool may_be_em
     return s;
 }
 
+/* A name that several lines share; 0: none, or a reason. */
+static uint64_t set_of(const json_t *o, char reason[160]) {
+    const json_t *set = json_object_get(o, "set");
+    if (set && !json_is_string(set))
+        snprintf(reason, 160, "\"set\" is no text");
+    return json_is_string(set) ? hash_text(json_string_value(set), "", 0) | 1 : 0;
+}
+
+/* False, and a reason. */
+static bool weight_of(const json_t *o, float *weight, char reason[160]) {
+    const json_t *value = json_object_get(o, "weight");
+    const double  w     = json_is_number(value) ? json_number_value(value) : -1;
+    *weight             = value ? (float)w : 1.0f;
+    if (!value || (w >= 0 && w <= 1000))
+        return true;
+    snprintf(reason, 160, "\"weight\" is no number from 0 to 1000");
+    return false;
+}
+
 static enum soothe_status add_object(struct soothe__corpus *c, const json_t *o, char reason[160],
                                      struct soothe_error *err) {
     const bool  is_text = json_object_get(o, "text") != NULL;
@@ -171,10 +191,22 @@ static enum soothe_status add_object(struct soothe__corpus *c, const json_t *o, 
             snprintf(reason, 160, "\"chosen\" and \"rejected\" are the same");
             return SOOTHE_OK;
         }
-        return soothe__corpus_add_pair(c, prompt, chosen, rejected, err);
+        const uint64_t set = set_of(o, reason);
+        if (reason[0])
+            return SOOTHE_OK;
+        const enum soothe_status status = soothe__corpus_add_pair(c, prompt, chosen, rejected, err);
+        if (!status)
+            c->pairs[c->n_pairs - 1].set = set;
+        return status;
     }
+    float       weight;
     const char *completion = text_of(o, is_text ? "text" : "completion", false, reason);
-    return completion ? soothe__corpus_add_single(c, prompt, completion, err) : SOOTHE_OK;
+    if (!completion || !weight_of(o, &weight, reason))
+        return SOOTHE_OK;
+    const enum soothe_status status = soothe__corpus_add_single(c, prompt, completion, err);
+    if (!status)
+        c->texts[c->singles[c->n_singles - 1]].weight = weight;
+    return status;
 }
 
 static enum soothe_status add_line(struct soothe__corpus *c, const char *line, size_t size, char reason[160],
@@ -292,6 +324,14 @@ static double place_of(const struct soothe__text *t, uint64_t seed) {
     return (double)(h >> 11) * 0x1p-53;
 }
 
+/* A named set stays together, too. */
+static double place_of_pair(const struct soothe__corpus *c, const struct soothe__pair *pair, uint64_t seed) {
+    char name[32];
+    snprintf(name, sizeof name, "%llx", (unsigned long long)pair->set);
+    return pair->set ? (double)(hash_text("set", name, seed) >> 11) * 0x1p-53
+                     : place_of(&c->texts[pair->i_chosen], seed);
+}
+
 enum soothe_status soothe__corpus_split(struct soothe__corpus *out, struct soothe__corpus *from, double fraction,
                                         uint64_t seed, struct soothe_error *err) {
     size_t             n      = 0;
@@ -299,9 +339,11 @@ enum soothe_status soothe__corpus_split(struct soothe__corpus *out, struct sooth
     for (size_t i = 0; i < from->n_pairs && !status; i++) {
         const struct soothe__text *chosen   = &from->texts[from->pairs[i].i_chosen];
         const struct soothe__text *rejected = &from->texts[from->pairs[i].i_rejected];
-        if (place_of(chosen, seed) < fraction)
+        if (place_of_pair(from, &from->pairs[i], seed) < fraction) {
             status = soothe__corpus_add_pair(out, chosen->prompt, chosen->completion, rejected->completion, err);
-        else
+            if (!status)
+                out->pairs[out->n_pairs - 1].set = from->pairs[i].set;
+        } else
             from->pairs[n++] = from->pairs[i];
     }
     if (status)
@@ -310,9 +352,11 @@ enum soothe_status soothe__corpus_split(struct soothe__corpus *out, struct sooth
     n             = 0;
     for (size_t i = 0; i < from->n_singles && !status; i++) {
         const struct soothe__text *t = &from->texts[from->singles[i]];
-        if (place_of(t, seed) < fraction)
+        if (place_of(t, seed) < fraction) {
             status = soothe__corpus_add_single(out, t->prompt, t->completion, err);
-        else
+            if (!status)
+                out->texts[out->singles[out->n_singles - 1]].weight = t->weight;
+        } else
             from->singles[n++] = from->singles[i];
     }
     if (!status)

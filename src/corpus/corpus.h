@@ -12,11 +12,13 @@ struct soothe__text {
     char    *prompt, *completion; /* UTF-8 */
     int32_t *tokens;              /* NULL before soothe__corpus_tokenize */
     int32_t  n_tokens, first;     /* tokens first … n_tokens-1 count; first >= 1 */
+    float    weight;              /* of a single text, 1 where its line has none */
 };
 
 struct soothe__pair {
-    uint32_t i_chosen, i_rejected;
-}; /* both after the same prompt */
+    uint32_t i_chosen, i_rejected; /* both after the same prompt */
+    uint64_t set;                  /* hash of the line's "set"; 0: it has none */
+};
 
 struct soothe__source {
     char  *path;
@@ -47,6 +49,7 @@ void soothe__corpus_free(struct soothe__corpus *c); /* also of a zeroed one */
 /* Adds the lines of a file, plain or compressed by xz, gzip, zstd or bzip2:
  *   {"prompt": "…", "chosen": "…", "rejected": "…"}   a pair
  *   {"prompt": "…", "completion": "…"} or {"text": "…"}   a single text
+ * A pair may have a "set": "…", a name of what it shares a meaning with; a single text a "weight" from 0 to 1000.
  * Lines of no such form, invalid UTF-8, an empty or equal completion, a text over 1 MiB: counted in
  * n_bad; an exact repetition: in n_repeated.
  * errors  SOOTHE_E_IO; SOOTHE_E_FORMAT damaged archive, or not one good line (the first reason is told).
@@ -60,8 +63,8 @@ enum soothe_status soothe__corpus_add_pair(struct soothe__corpus *c, const char 
                                            const char *rejected, struct soothe_error *err);
 
 /* Moves about fraction of the pairs and singles of from to the empty corpus out. All with the same prompt
- * go to the same side (singles and pairs without a prompt: with the same completion), chosen by hash, so
- * that the choice depends on neither the order nor the number of the others. */
+ * go to the same side (singles and pairs without a prompt: with the same completion; pairs of a set: with it), chosen
+ * by hash, so that the choice depends on neither the order nor the number of the others. */
 enum soothe_status soothe__corpus_split(struct soothe__corpus *out, struct soothe__corpus *from, double fraction,
                                         uint64_t seed, struct soothe_error *err);
 

@@ -102,9 +102,7 @@ static void add_text(struct soothe__batches *b, uint32_t i_text, enum soothe__ro
     b->text_start[++batch->n_texts] = batch->n_tokens;
 }
 
-enum soothe_status soothe__batches_build(struct soothe__batches *b, const uint32_t *pairs, size_t n_pairs,
-                                         const uint32_t *texts, size_t n_texts, enum soothe__row_kind kind,
-                                         const struct soothe__train_batch **batch, struct soothe_error *err) {
+static void begin(struct soothe__batches *b) {
     b->n_members = 0;
     b->batch     = (struct soothe__train_batch){.tokens     = b->tokens,
                                                 .text_start = b->text_start,
@@ -112,6 +110,18 @@ enum soothe_status soothe__batches_build(struct soothe__batches *b, const uint32
                                                 .h_t        = b->h_t,
                                                 .h_c        = b->h_c,
                                                 .log_p_t    = b->log_p_t};
+}
+
+static enum soothe_status finish(struct soothe__batches *b, const struct soothe__train_batch **batch,
+                                 struct soothe_error *err) {
+    *batch = &b->batch;
+    return b->states ? soothe__target_states_get(b->states, b->members, b->n_members, b->h_t, b->h_c, err) : SOOTHE_OK;
+}
+
+enum soothe_status soothe__batches_build(struct soothe__batches *b, const uint32_t *pairs, size_t n_pairs,
+                                         const uint32_t *texts, size_t n_texts, enum soothe__row_kind kind,
+                                         const struct soothe__train_batch **batch, struct soothe_error *err) {
+    begin(b);
     for (size_t i = 0; i < n_pairs; i++) {
         const struct soothe__pair *pair = &b->corpus->pairs[pairs[i]];
         add_text(b, pair->i_chosen, SOOTHE__ROW_CHOSEN, (int32_t)i);
@@ -120,8 +130,16 @@ enum soothe_status soothe__batches_build(struct soothe__batches *b, const uint32
     b->batch.n_pairs = (int32_t)n_pairs;
     for (size_t i = 0; i < n_texts; i++)
         add_text(b, texts[i], kind, 0);
-    *batch = &b->batch;
-    return b->states ? soothe__target_states_get(b->states, b->members, b->n_members, b->h_t, b->h_c, err) : SOOTHE_OK;
+    return finish(b, batch, err);
+}
+
+enum soothe_status soothe__batches_build_texts(struct soothe__batches *b, const struct soothe__batch_text *texts,
+                                               size_t n, const struct soothe__train_batch **batch,
+                                               struct soothe_error *err) {
+    begin(b);
+    for (size_t i = 0; i < n; i++)
+        add_text(b, texts[i].i_text, texts[i].kind, texts[i].i_pair);
+    return finish(b, batch, err);
 }
 
 void soothe__batches_keep(struct soothe__batches *b) {

@@ -30,6 +30,15 @@ void               soothe__batches_free(struct soothe__batches *b);
 enum soothe_status soothe__batches_build(struct soothe__batches *b, const uint32_t *pairs, size_t n_pairs,
                                          const uint32_t *texts, size_t n_texts, enum soothe__row_kind kind,
                                          const struct soothe__train_batch **batch, struct soothe_error *err);
+/* The same of any texts, n of them, as many as 2 n_pairs + n_texts at most. */
+struct soothe__batch_text {
+    uint32_t              i_text;
+    enum soothe__row_kind kind;
+    int32_t               i_pair;
+};
+enum soothe_status soothe__batches_build_texts(struct soothe__batches *b, const struct soothe__batch_text *texts,
+                                               size_t n, const struct soothe__train_batch **batch,
+                                               struct soothe_error *err);
 void               soothe__batches_keep(struct soothe__batches *b);
 
 #endif /* SOOTHE_BATCHES_H */

@@ -412,6 +412,10 @@ static enum soothe_status feed_forward(struct soothe__blocks *b, int32_t i, floa
     return soothe__linear_forward(l, &p->down, a->m, a->u[6], x_next, true, err);
 }
 
+void soothe__blocks_use_factors(struct soothe__blocks *b, bool use) {
+    b->linear.no_factors = !use;
+}
+
 enum soothe_status soothe__blocks_forward(struct soothe__blocks *b, const float *parameters,
                                           const struct soothe__train_batch *batch, const float **h_c,
                                           struct soothe_error *err) {

@@ -39,6 +39,8 @@ size_t             soothe__blocks_memory(const struct soothe__blocks *b);
 enum soothe_status soothe__blocks_forward(struct soothe__blocks *b, const float *parameters,
                                           const struct soothe__train_batch *batch, const float **h_c,
                                           struct soothe_error *err);
+/* Whether the next forwards take the factors of low rank into account; they do until told otherwise. */
+void soothe__blocks_use_factors(struct soothe__blocks *b, bool use);
 /* For the gradient dh_c (n_tokens, d_cal) of the last forward's states. Gradients of what learns are added to the flat
  * array; the way back ends at the lowest tensor that does. */
 enum soothe_status soothe__blocks_backward(struct soothe__blocks *b, const float *parameters,

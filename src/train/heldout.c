@@ -77,7 +77,8 @@ static enum soothe_status run_texts(const struct measuring *m, const uint32_t *t
         const size_t                      n = smaller(step, n_texts - from);
         status                              = check_stop(m, err);
         if (!status)
-            status = soothe__batches_build(m->batches, NULL, 0, texts + from, n, SOOTHE__ROW_KL, &batch, err);
+            status = soothe__batches_build(m->batches, NULL, 0, texts + from, n,
+                                           m->with_target ? SOOTHE__ROW_KL : SOOTHE__ROW_PLAIN, &batch, err);
         if (status)
             return status;
         if (batch->log_p_t) /* here the plain model's probabilities count, too */

@@ -92,7 +92,7 @@ enum soothe_status soothe__linear_forward(struct soothe__linear *l, const struct
     const int64_t      n = l->n_padded, r = l->rank;
     enum soothe_status status =
         soothe__gemm_run(l->gemm, false, true, n, w->n_out, w->n_in, x, weight(l, w), y, accumulate, err);
-    if (status || w->a == SOOTHE__NOWHERE)
+    if (status || w->a == SOOTHE__NOWHERE || l->no_factors)
         return status;
     status = soothe__gemm_run(l->gemm, false, true, n, r, w->n_in, x, held(l, w->a), l->u, false, err);
     if (status)

@@ -36,11 +36,12 @@ struct soothe__linear {
     int32_t                             n, n_padded; /* rows of x; the padded ones are zero */
     int32_t                             rank;
     float                               scale;
-    float                              *wide;   /* a fixed weight, F32 */
-    uint16_t                           *narrow; /* the same in bf16 */
-    float                              *u;      /* (T padded, r) scratch */
-    void                               *v;      /* operand (T padded, r) scratch */
-    size_t                              memory; /* bytes; SIZE_MAX after a failure */
+    bool                                no_factors; /* forward without them */
+    float                              *wide;       /* a fixed weight, F32 */
+    uint16_t                           *narrow;     /* the same in bf16 */
+    float                              *u;          /* (T padded, r) scratch */
+    void                               *v;          /* operand (T padded, r) scratch */
+    size_t                              memory;     /* bytes; SIZE_MAX after a failure */
 };
 
 /* n_largest  elements of the largest fixed weight, 0: there is none.  Fields above `n` are the caller's. */

@@ -9,6 +9,7 @@
 #include "fusion/stage.h"
 #include "train/state_file.h"
 #include "train/target_states.h"
+#include "train/train_core.h"
 
 enum { GROUP_TOKENS = 512, GROUP_TEXTS = 32 };
 
@@ -19,7 +20,8 @@ struct kept {         /* where a text's rows are: all of h_t, then all of h_c */
 
 struct soothe__target_states {
     const struct soothe__corpus *corpus;
-    struct soothe_session       *session;
+    struct soothe_session       *session; /* or NULL: */
+    struct soothe__train_core   *core;
     int32_t                      d, d_cal; /* d_cal 0: no calibrator */
     struct kept                 *kept;     /* per text */
     uint32_t                    *group_of; /* per text */
@@ -104,6 +106,14 @@ static enum soothe_status open_session(struct soothe__target_states *t, struct l
     return status;
 }
 
+static enum soothe_status make_room(struct soothe__target_states *t, struct soothe_error *err) {
+    const int32_t n = t->n_tokens_max > 0 ? t->n_tokens_max : 1;
+    t->batch        = llama_batch_init(n, 0, 1);
+    t->scratch      = soothe__calloc((size_t)n * (size_t)t->d, sizeof *t->scratch);
+    return t->batch.token && t->scratch ? SOOTHE_OK
+                                        : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the target's states");
+}
+
 enum soothe_status soothe__target_states_new(struct soothe__target_states **out, struct llama_model *model,
                                              const struct soothe__corpus *corpus, const uint32_t *order, size_t n_order,
                                              int32_t n_threads, size_t memory_bound, struct soothe_error *err) {
@@ -119,13 +129,33 @@ enum soothe_status soothe__target_states_new(struct soothe__target_states **out,
     enum soothe_status status = make_groups(t, order, n_order, alone, err);
     if (!status)
         status = open_session(t, model, n_threads, err);
-    if (!status) {
-        t->batch = llama_batch_init(t->n_tokens_max > 0 ? t->n_tokens_max : 1, 0, 1);
-        t->scratch =
-            soothe__calloc((size_t)(t->n_tokens_max > 0 ? t->n_tokens_max : 1) * (size_t)t->d, sizeof *t->scratch);
-        if (!t->batch.token || !t->scratch)
-            status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the target's states");
-    }
+    if (!status)
+        status = make_room(t, err);
+    if (status)
+        soothe__target_states_free(t);
+    else
+        *out = t;
+    return status;
+}
+
+int32_t soothe__target_states_room(void) {
+    return GROUP_TOKENS;
+}
+
+enum soothe_status soothe__target_states_new_core(struct soothe__target_states **out, struct soothe__train_core *core,
+                                                  int32_t d, const struct soothe__corpus *corpus, const uint32_t *order,
+                                                  size_t n_order, size_t memory_bound, struct soothe_error *err) {
+    *out                            = NULL;
+    struct soothe__target_states *t = soothe__calloc(1, sizeof *t);
+    if (!t)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the target's states");
+    t->corpus                 = corpus;
+    t->core                   = core;
+    t->d                      = d;
+    t->memory_bound           = memory_bound;
+    enum soothe_status status = make_groups(t, order, n_order, false, err);
+    if (!status)
+        status = make_room(t, err);
     if (status)
         soothe__target_states_free(t);
     else
@@ -252,22 +282,56 @@ static const float *states_of(const struct soothe__target_states *t, enum soothe
     return NULL;
 }
 
-static enum soothe_status compute_group(struct soothe__target_states *t, uint32_t group, struct soothe_error *err) {
+static enum soothe_status run_session(struct soothe__target_states *t, uint32_t group, size_t total, const float **h_t,
+                                      const float **h_c, struct soothe_error *err) {
     t->batch.n_tokens = 0;
-    size_t total      = 0;
-    for (uint32_t k = t->starts[group]; k < t->starts[group + 1]; k++) {
-        const struct soothe__text *text = &t->corpus->texts[t->members[k]];
-        add_to_batch(&t->batch, text, (llama_seq_id)(k - t->starts[group]));
-        total += n_rows(text);
-    }
+    for (uint32_t k = t->starts[group]; k < t->starts[group + 1]; k++)
+        add_to_batch(&t->batch, &t->corpus->texts[t->members[k]], (llama_seq_id)(k - t->starts[group]));
     soothe_clear(t->session);
     enum soothe_status status = soothe_decode(t->session, t->batch, err);
     if (status)
         return status;
-    const float *h_t = states_of(t, SOOTHE_STATE_TARGET, total, t->d, err);
-    const float *h_c = h_t && t->d_cal ? states_of(t, SOOTHE_STATE_CALIBRATOR, total, t->d_cal, err) : NULL;
-    if (!h_t || (t->d_cal && !h_c))
-        return SOOTHE_E_ENGINE;
+    *h_t = states_of(t, SOOTHE_STATE_TARGET, total, t->d, err);
+    *h_c = *h_t && t->d_cal ? states_of(t, SOOTHE_STATE_CALIBRATOR, total, t->d_cal, err) : NULL;
+    return !*h_t || (t->d_cal && !*h_c) ? SOOTHE_E_ENGINE : SOOTHE_OK;
+}
+
+/* h_t (total, d), fresh. */
+static enum soothe_status run_core(struct soothe__target_states *t, uint32_t group, size_t total, float **h_t,
+                                   struct soothe_error *err) {
+    struct soothe__train_batch batch = {.tokens = t->batch.token};
+    int32_t                    text_start[GROUP_TEXTS + 1];
+    struct soothe__train_row  *rows = soothe__calloc(total, sizeof *rows);
+    *h_t                            = soothe__calloc(total * (size_t)t->d, sizeof **h_t);
+    batch.text_start                = text_start;
+    batch.rows                      = rows;
+    text_start[0]                   = 0;
+    for (uint32_t k = t->starts[group]; k < t->starts[group + 1] && rows; k++) {
+        const struct soothe__text *text = &t->corpus->texts[t->members[k]];
+        for (int32_t i = 0; i + 1 < text->n_tokens; i++) {
+            if (i >= text->first - 1)
+                rows[batch.n_rows++] = (struct soothe__train_row){batch.n_tokens, 0, SOOTHE__ROW_PLAIN, 0};
+            t->batch.token[batch.n_tokens++] = text->tokens[i];
+        }
+        text_start[++batch.n_texts] = batch.n_tokens;
+    }
+    const enum soothe_status status = rows && *h_t ? soothe__train_base_states(t->core, &batch, *h_t, err)
+                                                   : soothe__fail(err, SOOTHE_E_MEMORY,
+                                                                  "out of memory for the target's "
+                                                                  "states");
+    free(rows);
+    return status;
+}
+
+static enum soothe_status compute_group(struct soothe__target_states *t, uint32_t group, struct soothe_error *err) {
+    const float *h_t = NULL, *h_c = NULL;
+    float       *fresh = NULL;
+    size_t       total = 0;
+    for (uint32_t k = t->starts[group]; k < t->starts[group + 1]; k++)
+        total += n_rows(&t->corpus->texts[t->members[k]]);
+    enum soothe_status status =
+        t->core ? run_core(t, group, total, &fresh, err) : run_session(t, group, total, &h_t, &h_c, err);
+    h_t = t->core ? fresh : h_t;
     for (uint32_t k = t->starts[group]; k < t->starts[group + 1] && !status; k++) {
         const uint32_t i_text = t->members[k];
         const size_t   rows   = n_rows(&t->corpus->texts[i_text]);
@@ -275,6 +339,7 @@ static enum soothe_status compute_group(struct soothe__target_states *t, uint32_
         h_t += rows * (size_t)t->d;
         h_c = h_c ? h_c + rows * (size_t)t->d_cal : NULL;
     }
+    free(fresh);
     return status;
 }
 

@@ -10,6 +10,7 @@
  * and in a temporary file beyond it. */
 struct soothe__target_states;
 struct llama_model;
+struct soothe__train_core;
 
 /* model and corpus must outlive it.
  * order         texts in the order in which they will be asked for; neighbours run in one batch. May be short
@@ -17,6 +18,12 @@ struct llama_model;
 enum soothe_status soothe__target_states_new(struct soothe__target_states **t, struct llama_model *model,
                                              const struct soothe__corpus *corpus, const uint32_t *order, size_t n_order,
                                              int32_t n_threads, size_t memory_bound, struct soothe_error *err);
+/* The same of a target that is itself in a core, by the core (soothe__train_base_states), which must outlive it and has
+ * room for batches of soothe__target_states_room tokens, or the longest text's. */
+enum soothe_status soothe__target_states_new_core(struct soothe__target_states **t, struct soothe__train_core *core,
+                                                  int32_t d, const struct soothe__corpus *corpus, const uint32_t *order,
+                                                  size_t n_order, size_t memory_bound, struct soothe_error *err);
+int32_t            soothe__target_states_room(void);
 /* From now on the calibrator runs beside the target, and its states h_c are kept, too; to be called first. It must have
  * blocks and outlive t; its matrices change nothing here. */
 struct soothe_calibrator;

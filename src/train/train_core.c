@@ -481,3 +481,20 @@ enum soothe_status soothe__train_evaluate(struct soothe__train_core *core, const
         memcpy(kl, core->kl, n);
     return isfinite(result->loss) ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_NUMERIC, "the loss is not a finite number");
 }
+
+enum soothe_status soothe__train_base_states(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                             float *h, struct soothe_error *err) {
+    const size_t d = (size_t)core->shape.d_cal;
+    const float *all;
+    use_threads(core);
+    enum soothe_status status = core->blocks ? check_tokens(core, batch, err)
+                                             : soothe__fail(err, SOOTHE_E_ARGUMENT, "there are no blocks to run");
+    if (status)
+        return status;
+    soothe__blocks_use_factors(core->blocks, false);
+    status = soothe__blocks_forward(core->blocks, core->parameters, batch, &all, err);
+    soothe__blocks_use_factors(core->blocks, true);
+    for (int32_t i = 0; i < batch->n_rows && !status; i++)
+        memcpy(h + (size_t)i * d, all + (size_t)batch->rows[i].position * d, d * sizeof *h);
+    return status;
+}

@@ -167,6 +167,11 @@ enum soothe_status soothe__train_evaluate(struct soothe__train_core *core, const
                                           float *log_p_f, float *log_p_t, float *kl,
                                           struct soothe__train_result *result, struct soothe_error *err);
 
+/* The final states h (n_rows, d_cal) of the batch's rows without the factors of low rank: of the model as it was, as
+ * long as nothing else learns. */
+enum soothe_status soothe__train_base_states(struct soothe__train_core *core, const struct soothe__train_batch *batch,
+                                             float *h, struct soothe_error *err);
+
 uint16_t soothe__bf16_from_f32(float x); /* to nearest even */
 float    soothe__f32_from_bf16(uint16_t x);
 

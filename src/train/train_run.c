@@ -16,7 +16,9 @@
 static void run_free(struct soothe__run *run) {
     soothe__batches_free(run->batches);
     soothe__target_states_free(run->states);
+    soothe__target_states_free(run->heldout_states);
     soothe__train_core_free(run->core);
+    soothe__whole_free(run->whole);
     soothe__corpus_free(&run->corpus);
     soothe__corpus_free(&run->heldout);
     soothe__schedule_free(&run->schedule);
@@ -26,9 +28,14 @@ static void run_free(struct soothe__run *run) {
     free(run->tail_loss);
 }
 
-/* Objectives on the target's own states, from pairs. */
+/* Objectives on the target's own states. */
 static bool uses_states(const struct soothe__run *run) {
-    return run->r.objective != SOOTHE__PAPER;
+    return run->r.objective != SOOTHE__PAPER && (run->r.objective != SOOTHE__WEIGHTED || run->r.whole.n_kl > 0);
+}
+
+/* Those that learn from pairs alone. */
+static bool uses_pairs(const struct soothe__run *run) {
+    return run->r.objective != SOOTHE__PAPER && (run->r.objective != SOOTHE__WEIGHTED || run->r.whole.cppl);
 }
 
 /* ---- texts ----------------------------------------------------------------------------------------------- */
@@ -36,19 +43,19 @@ static bool uses_states(const struct soothe__run *run) {
 /* Something to train on must be left. */
 static enum soothe_status check_texts(const struct soothe__run *run, size_t n_pairs_read, struct soothe_error *err) {
     const struct soothe__corpus *c = &run->corpus;
-    const size_t                 n = uses_states(run) ? c->n_pairs : c->n_pairs + c->n_singles;
+    const size_t                 n = uses_pairs(run) ? c->n_pairs : c->n_pairs + c->n_singles;
     if (n > 0)
         return SOOTHE_OK;
-    if (uses_states(run) && n_pairs_read == 0)
+    if (uses_pairs(run) && n_pairs_read == 0)
         return soothe__fail(err, SOOTHE_E_ARGUMENT,
                             "%s%s no pairs: the %s objective needs lines {\"prompt\": …, \"chosen\": …, "
                             "\"rejected\": …}",
                             run->r.data_paths[0], run->r.n_data > 1 ? " and the other data hold" : " holds",
-                            soothe__objective_name(run->r.objective));
+                            run->r.whole.cppl ? "cppl" : soothe__objective_name(run->r.objective));
     return soothe__fail(err, SOOTHE_E_ARGUMENT,
                         "nothing of %s is left to train on: all its %s are held out, share a text or prompt with the "
                         "held-out data, or have no token to learn (%zu pairs and %zu texts are held out)",
-                        run->r.data_paths[0], uses_states(run) ? "pairs" : "texts", run->heldout.n_pairs,
+                        run->r.data_paths[0], uses_pairs(run) ? "pairs" : "texts", run->heldout.n_pairs,
                         run->heldout.n_singles);
 }
 
@@ -72,13 +79,29 @@ static enum soothe_status read_texts(struct soothe__run *run, const struct llama
     return check_texts(run, n_read, err);
 }
 
+/* A target with factors of low rank is in the core as it was, too: its states by the core begin without a difference
+ * to what is trained (the engine's products round activations to 8 bits), and the engine need not load it. */
+static bool runs_in_core(const struct soothe__run *run) {
+    return run->r.whole.on && !run->r.whole.full;
+}
+
 static enum soothe_status make_states(struct soothe__run *run, const struct soothe__corpus *corpus,
                                       const uint32_t *order, size_t n_order, struct soothe__target_states **states,
                                       struct soothe_error *err) {
-    enum soothe_status status = soothe__target_states_new(states, run->target, corpus, order, n_order, run->r.n_threads,
-                                                          run->r.cache_bytes, err);
+    char               key[65];
+    const char        *of = run->model_sha256;
+    enum soothe_status status;
+    if (runs_in_core(run)) {
+        status = soothe__target_states_new_core(states, run->core, run->files.shape.d_tgt, corpus, order, n_order,
+                                                run->r.cache_bytes, err);
+        soothe__whole_states_key(run, key);
+        of = key;
+    } else {
+        status = soothe__target_states_new(states, run->target, corpus, order, n_order, run->r.n_threads,
+                                           run->r.cache_bytes, err);
+    }
     if (!status && run->r.states_path)
-        status = soothe__target_states_use_file(*states, run->r.states_path, run->model_sha256, err);
+        status = soothe__target_states_use_file(*states, run->r.states_path, of, err);
     return status;
 }
 
@@ -96,7 +119,7 @@ static enum soothe_status open_states(struct soothe__run *run, struct soothe_err
 
 static enum soothe_status load_target(struct soothe__run *run, struct soothe_error *err) {
     struct llama_model_params p     = llama_model_default_params();
-    p.vocab_only                    = !uses_states(run);
+    p.vocab_only                    = !uses_states(run) || runs_in_core(run);
     const enum soothe_status status = soothe__sha256_file(run->model_sha256, run->r.model_path, err);
     if (status)
         return status;
@@ -114,6 +137,18 @@ static void keep_parts(struct soothe__run *run) {
     run->r.bias       = run->r.bias || gguf_find_tensor(meta, SOOTHE__TENSOR_BIAS) >= 0;
 }
 
+/* Of sets, as many texts as the largest have. */
+static void set_sizes(struct soothe__run *run) {
+    const struct soothe__whole_request *w = &run->r.whole;
+    run->per_step                         = (struct soothe__batches_options){.n_pairs     = (size_t)run->r.n_pairs,
+                                                                             .n_texts     = (size_t)run->r.n_texts + (size_t)w->n_kl,
+                                                                             .with_tokens = run->files.shape.n_blocks > 0};
+    if (w->cppl) {
+        run->per_step.n_pairs = 0;
+        run->per_step.n_texts += run->whole ? soothe__whole_largest_set(run) * (size_t)run->r.n_pairs : 0;
+    }
+}
+
 static enum soothe_status make_core(struct soothe__run *run, struct soothe_error *err) {
     struct soothe__train_options o = soothe__train_options_default();
     o.objective                    = run->r.objective;
@@ -127,14 +162,15 @@ static enum soothe_status make_core(struct soothe__run *run, struct soothe_error
     o.weight_decay                 = (float)run->r.weight_decay;
     o.clip                         = (float)run->r.clip;
     o.rank                         = run->r.rank;
-    run->per_step                  = (struct soothe__batches_options){.n_pairs     = (size_t)run->r.n_pairs,
-                                                                      .n_texts     = (size_t)run->r.n_texts,
-                                                                      .with_tokens = run->files.shape.n_blocks > 0};
+    if (run->whole)
+        soothe__whole_options(run, &o);
     int32_t tokens = 0, rows = 0;
     soothe__batches_room(&run->corpus, &run->per_step, &o.max_tokens, &o.max_rows);
     soothe__batches_room(&run->heldout, &run->per_step, &tokens, &rows);
     o.max_tokens = tokens > o.max_tokens ? tokens : o.max_tokens;
     o.max_rows   = rows > o.max_rows ? rows : o.max_rows;
+    if (runs_in_core(run) && o.max_tokens < soothe__target_states_room())
+        o.max_tokens = soothe__target_states_room();
     enum soothe_status status =
         soothe__train_core_new(&run->core, &run->files.shape, &o, run->files.embedding, run->files.head, err);
     if (status)
@@ -143,12 +179,60 @@ static enum soothe_status make_core(struct soothe__run *run, struct soothe_error
     run->report->bf16       = soothe__train_core_is_bf16(run->core);
     if (run->r.objective == SOOTHE__LM_STEER)
         soothe__low_rank_start(run->core, run->r.seed);
+    if (run->whole)
+        soothe__train_start_factors(run->core, run->r.seed);
     return soothe__train_model_load(&run->files, run->core, err);
 }
 
+/* What the core achieves on held-out pairs and texts. */
+static enum soothe_status measure(struct soothe__run *run, struct soothe__heldout_result *h, struct soothe_error *err) {
+    struct soothe__batches_options sizes  = run->per_step;
+    enum soothe_status             status = SOOTHE_OK;
+    *h                                    = (struct soothe__heldout_result){.kl = NAN, .nll = NAN, .nll_plain = NAN};
+    if (run->heldout.n_pairs + run->heldout.n_singles == 0)
+        return SOOTHE_OK;
+    if (run->r.whole.cppl && run->heldout.n_singles == 0)
+        return SOOTHE_OK; /* pairs are measured as sets */
+    if (uses_states(run) && !run->heldout_states)
+        status = make_states(run, &run->heldout, NULL, 0, &run->heldout_states, err);
+    if (!status)
+        status = soothe__heldout(run->core, &run->heldout, run->heldout_states, &sizes, run->r.stop, h, err);
+    if (run->r.states_path) { /* they stay there */
+        soothe__target_states_free(run->heldout_states);
+        run->heldout_states = NULL;
+    }
+    return status;
+}
+
+/* Or takes the figures that the checkpoint has kept. */
+static enum soothe_status measure_before(struct soothe__run *run, struct soothe_error *err) {
+    struct soothe__heldout_result h      = {.n_pairs = 0};
+    struct soothe__whole_figures *sets   = &run->report->sets_before;
+    enum soothe_status            status = SOOTHE_OK;
+    if (run->saved_step < 0) {
+        status = measure(run, &h, err);
+        if (!status)
+            status = soothe__whole_measure(run, sets, err);
+        if (status == SOOTHE_E_INTERRUPTED)
+            soothe__fail(err, status, "stopped before the first step of %d; nothing is saved", run->r.n_steps);
+        const double figures[] = {h.nll, h.kl, sets->loss, sets->harmless, sets->toxic};
+        for (int i = 0; i < SOOTHE__N_BEFORE; i++)
+            run->before[i] = (float)figures[i];
+    }
+    run->report->nll_before = (double)run->before[0];
+    run->report->kl_before  = (double)run->before[1];
+    sets->loss              = (double)run->before[2];
+    sets->harmless          = (double)run->before[3];
+    sets->toxic             = (double)run->before[4];
+    sets->n_sets            = soothe__whole_n_heldout(run);
+    return status;
+}
+
 static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *err) {
-    enum soothe_status status = soothe__train_model_open(&run->files, run->r.model_path, run->r.calibrator_path, err);
-    if (!status && run->r.rank == 0)
+    enum soothe_status status =
+        run->r.whole.on ? soothe__whole_open(run, err)
+                        : soothe__train_model_open(&run->files, run->r.model_path, run->r.calibrator_path, err);
+    if (!status && run->r.rank == 0 && !run->whole)
         run->r.rank = run->files.shape.d_tgt < 64 ? run->files.shape.d_tgt : 64;
     if (!status)
         status = load_target(run, err);
@@ -156,13 +240,22 @@ static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *e
         keep_parts(run);
     if (!status)
         status = read_texts(run, llama_model_get_vocab(run->target), err);
+    if (!status && run->whole)
+        status = soothe__whole_sets(run, err);
+    set_sizes(run);
+    if (!status && run->whole)
+        status = soothe__whole_room(run, err);
     if (!status)
         status = make_core(run, err);
     if (!status)
-        status = soothe__schedule_init(&run->schedule, &run->corpus, run->per_step.n_pairs, run->per_step.n_texts,
-                                       run->r.seed, err);
+        status = soothe__schedule_init(&run->schedule, &run->corpus, run->per_step.n_pairs,
+                                       (size_t)run->r.n_texts + (size_t)run->r.whole.n_kl, run->r.seed, err);
     if (!status)
         status = soothe__run_hash(run, err);
+    if (!status && run->whole)
+        status = soothe__run_go_on(run, err);
+    if (!status && run->whole) /* before the run's own states are open: a file of states is one owner's */
+        status = measure_before(run, err);
     if (!status && uses_states(run))
         status = open_states(run, err);
     if (!status)
@@ -204,7 +297,7 @@ static void show(struct soothe__progress *progress, const struct soothe__run *ru
     const int32_t step = run->step, n = run->r.n_steps;
     const double  elapsed = soothe__seconds() - progress->started;
     const int     left    = (int)(elapsed / (step - first_step) * (n - step));
-    if (run->r.objective == SOOTHE__PREFERENCE)
+    if (run->r.objective == SOOTHE__PREFERENCE || run->r.objective == SOOTHE__OWN_PREFERENCE)
         snprintf(pairs, sizeof pairs, "  pairs %.0f %%  KL %.3f", 100 * a->right, a->kl);
     snprintf(detail, sizeof detail, "step %d/%d  loss %.4f%s  %.0f tokens/s  %d:%02d left%s", step, n, a->loss, pairs,
              rate, left / 60, left % 60, run->report->n_unsaved ? "  NO CHECKPOINT: disk full?" : "");
@@ -217,16 +310,27 @@ static enum soothe_status diverged(const struct soothe__run *run, struct soothe_
                         run->step ? "; lower learning rates, or a smaller clip, may help" : "");
 }
 
-static enum soothe_status one_step(struct soothe__run *run, struct soothe__train_result *result, int32_t *n_rows,
-                                   struct soothe_error *err) {
-    uint32_t                          pairs[run->per_step.n_pairs + 1], texts[run->per_step.n_texts + 1];
-    const struct soothe__train_batch *batch;
-    const double start = soothe__seconds(), rate = soothe__schedule_rate(run->step, run->r.n_steps);
+static enum soothe_status build_batch(struct soothe__run *run, const struct soothe__train_batch **batch,
+                                      struct soothe_error *err) {
+    uint32_t pairs[run->per_step.n_pairs + 1], texts[run->per_step.n_texts + 1];
+    if (run->whole)
+        return soothe__whole_batch(run, batch, err);
     soothe__schedule_step(&run->schedule, run->step, pairs, texts);
-    enum soothe_status status =
-        soothe__batches_build(run->batches, pairs, run->per_step.n_pairs, texts, run->per_step.n_texts,
-                              run->r.objective == SOOTHE__PREFERENCE ? SOOTHE__ROW_KL : SOOTHE__ROW_PLAIN, &batch, err);
-    const double built = soothe__seconds();
+    return soothe__batches_build(run->batches, pairs, run->per_step.n_pairs, texts, run->per_step.n_texts,
+                                 run->r.objective == SOOTHE__PREFERENCE ? SOOTHE__ROW_KL : SOOTHE__ROW_PLAIN, batch,
+                                 err);
+}
+
+struct counts { /* of the steps made */
+    double rows, tokens;
+};
+
+static enum soothe_status one_step(struct soothe__run *run, struct soothe__train_result *result, struct counts *counts,
+                                   struct soothe_error *err) {
+    const struct soothe__train_batch *batch;
+    const double       start = soothe__seconds(), rate = soothe__schedule_rate(run->step, run->r.n_steps);
+    enum soothe_status status = build_batch(run, &batch, err);
+    const double       built  = soothe__seconds();
     if (status)
         return status;
     status = soothe__train_step(run->core, batch, rate * run->r.lr_blocks, rate * run->r.lr_fusion, result, err);
@@ -239,7 +343,8 @@ static enum soothe_status one_step(struct soothe__run *run, struct soothe__train
     run->step++;
     run->report->state_seconds += built - start;
     run->report->seconds += soothe__seconds() - built;
-    *n_rows = batch->n_rows;
+    counts->rows += batch->n_rows;
+    counts->tokens += batch->n_tokens;
     return SOOTHE_OK;
 }
 
@@ -259,18 +364,16 @@ static enum soothe_status run_steps(struct soothe__run *run, struct soothe_error
     struct soothe__progress progress = soothe__progress_start();
     struct average          average  = {0};
     const int32_t           first    = run->step;
-    double                  rows     = 0;
+    struct counts           counts   = {0};
     enum soothe_status      status   = SOOTHE_OK;
     while (run->step < run->r.n_steps && !status) {
         struct soothe__train_result result;
-        int32_t                     n_rows = 0;
-        status                             = stopped(run) ? SOOTHE_E_INTERRUPTED : one_step(run, &result, &n_rows, err);
+        status = stopped(run) ? SOOTHE_E_INTERRUPTED : one_step(run, &result, &counts, err);
         if (status)
             break;
-        rows += n_rows;
         add_to_average(&average, run, &result, run->step == first + 1);
         save_on_the_way(run);
-        show(&progress, run, &average, first, rows / run->report->seconds);
+        show(&progress, run, &average, first, (run->whole ? counts.tokens : counts.rows) / run->report->seconds);
         if (run->r.on_step)
             run->r.on_step(run->r.user, run->step);
     }
@@ -278,27 +381,24 @@ static enum soothe_status run_steps(struct soothe__run *run, struct soothe_error
     run->report->n_steps                = run->r.n_steps;
     run->report->first_step             = first;
     run->report->loss                   = mean_tail_loss(run);
-    run->report->loss_tokens_per_second = run->report->seconds > 0 ? rows / run->report->seconds : 0;
+    run->report->loss_tokens_per_second = run->report->seconds > 0 ? counts.rows / run->report->seconds : 0;
+    run->report->tokens_per_second      = run->report->seconds > 0 ? counts.tokens / run->report->seconds : 0;
     return status;
 }
 
 /* ---- the end ---------------------------------------------------------------------------------------------- */
 
 static enum soothe_status measure_heldout(struct soothe__run *run, struct soothe_error *err) {
-    struct soothe__target_states *states = NULL;
-    struct soothe__heldout_result h      = {.kl = NAN, .nll = NAN, .nll_plain = NAN};
-    enum soothe_status            status = SOOTHE_OK;
+    struct soothe__heldout_result h;
     soothe__batches_free(run->batches); /* their memory is needed again */
     soothe__target_states_free(run->states);
-    run->batches = NULL;
-    run->states  = NULL;
-    if (run->heldout.n_pairs + run->heldout.n_singles > 0) {
-        if (uses_states(run))
-            status = make_states(run, &run->heldout, NULL, 0, &states, err);
-        if (!status)
-            status = soothe__heldout(run->core, &run->heldout, states, &run->per_step, run->r.stop, &h, err);
-    }
-    soothe__target_states_free(states);
+    run->batches              = NULL;
+    run->states               = NULL;
+    enum soothe_status status = measure(run, &h, err);
+    if (!status && run->whole)
+        status = soothe__whole_measure(run, &run->report->sets, err);
+    soothe__target_states_free(run->heldout_states);
+    run->heldout_states          = NULL;
     run->report->n_heldout_pairs = h.n_pairs;
     run->report->n_heldout_texts = h.n_texts;
     run->report->pairs_right     = h.n_pairs ? (double)h.n_pairs_right / (double)h.n_pairs : NAN;
@@ -360,6 +460,7 @@ static enum soothe_status write_result(const struct soothe__run *run, struct soo
 /* Neither the options nor where to write are wrong, as far as can be told without reading. */
 static enum soothe_status prepare(struct soothe__run *run, const struct soothe__train_request *request,
                                   struct soothe_error *err) {
+    run->report->kl_before = run->report->nll_before = NAN;
     soothe__train_request_fill(&run->r);
     run->n_tail          = (run->r.n_steps + 9) / 10;
     run->tail_loss       = soothe__calloc((size_t)run->n_tail, sizeof *run->tail_loss);
@@ -379,14 +480,14 @@ enum soothe_status soothe__train(const struct soothe__train_request *request, st
     enum soothe_status status = prepare(&run, request, &local);
     if (!status)
         status = set_up(&run, &local);
-    if (!status)
+    if (!status && !run.whole)
         status = soothe__run_go_on(&run, &local);
     if (!status) {
         status = run_steps(&run, &local);
         if (!status)
             status = measure_heldout(&run, &local);
         if (!status)
-            status = write_result(&run, &local);
+            status = run.whole ? soothe__whole_write(&run, &local) : write_result(&run, &local);
         if (status)
             soothe__run_leave(&run, status, &local);
         else

@@ -7,6 +7,7 @@
 
 #include "corpus/corpus.h"
 #include "train/train_core.h"
+#include "train/whole.h"
 
 struct soothe__train_request {
     const char        *model_path;
@@ -33,6 +34,7 @@ struct soothe__train_request {
     double                       lr_blocks, lr_fusion; /* 0: 2e-4, 2e-4; paper: 3e-4; lm-steer: 1e-2 */
     double                       kappa, lambda, weight_decay, clip;
     int32_t                      rank;     /* of lm-steer; 0: 64, or the target's width where that is less */
+    struct soothe__whole_request whole;    /* on: the target itself learns; objectives weighted, own preference */
     float                        strength; /* recommended by the file written */
     uint64_t                     seed;
     size_t                       cache_bytes;  /* of target states in memory; more go to a temporary file */
@@ -49,18 +51,21 @@ void soothe__train_request_fill(struct soothe__train_request *r);
 enum soothe_status soothe__train_request_check(const struct soothe__train_request *r, struct soothe_error *err);
 
 struct soothe__train_report {
-    size_t              n_pairs, n_texts; /* trained on */
-    size_t              n_heldout_pairs, n_heldout_texts, n_left_out;
-    int32_t             n_steps, first_step;             /* first_step > 0: gone on from a checkpoint */
-    double              seconds, loss_tokens_per_second; /* of training steps, without the target's states */
-    double              state_seconds;                   /* spent on the target's states */
-    size_t              core_bytes;
-    bool                bf16;
-    double              loss;               /* mean over the last tenth of the steps */
-    double              pairs_right;        /* share of the held-out pairs; NaN: none */
-    double              kl, nll, nll_plain; /* held-out texts; nats per token; NaN: none */
-    int32_t             n_unsaved;          /* checkpoints on the way that could not be written; the run went on */
-    struct soothe_error unsaved;            /* why not, of the last one */
+    size_t                       n_pairs, n_texts; /* trained on */
+    size_t                       n_heldout_pairs, n_heldout_texts, n_left_out;
+    int32_t                      n_steps, first_step;             /* first_step > 0: gone on from a checkpoint */
+    double                       seconds, loss_tokens_per_second; /* of training steps, without the target's states */
+    double                       state_seconds;                   /* spent on the target's states */
+    size_t                       core_bytes;
+    bool                         bf16;
+    double                       loss;                  /* mean over the last tenth of the steps */
+    double                       pairs_right;           /* share of the held-out pairs; NaN: none */
+    double                       kl, nll, nll_plain;    /* held-out texts; nats per token; NaN: none */
+    double                       tokens_per_second;     /* all tokens that went through blocks */
+    double                       kl_before, nll_before; /* a whole target's, before the first step */
+    struct soothe__whole_figures sets_before, sets;     /* cppl */
+    int32_t                      n_unsaved; /* checkpoints on the way that could not be written; the run went on */
+    struct soothe_error          unsaved;   /* why not, of the last one */
 };
 
 /* errors  SOOTHE_E_INTERRUPTED stopped, saved, and the same request goes on; those of reading and training; the
