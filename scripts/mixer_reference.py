@@ -36,6 +36,14 @@ def contrast(z, plus, minus, a, top_p):
     return np.where(nucleus(z, top_p), out, -np.inf) if top_p < 1 else out
 
 
+def soften(z, g, a, slack, top_p):
+    """Of a g only what pushes a token of the nucleus down by more than slack from the mean."""
+    keep = nucleus(z, top_p)
+    p = np.where(keep, np.exp(log_softmax(z)), 0)
+    mean = (p * g).sum() / p.sum()
+    return np.where(keep, z + np.minimum(0, a * (g - mean) + slack), -np.inf)
+
+
 def self_debias(z, others, lam, eps):
     p = np.exp(log_softmax(z))
     worst = np.max([np.exp(log_softmax(o)) for o in others], axis=0)
@@ -66,6 +74,8 @@ LINES = [
     ("contrast both 1 1", contrast(z, one, two, 1, 1)),
     ("contrast anti 0.7 0.95", contrast(z, z, two, 0.7, 0.95)),
     ("contrast expert 0.7 0.5", contrast(z, one, z, 0.7, 0.5)),
+    ("soften 2 0.5 0.97", soften(z, one, 2, 0.5, 0.97)),
+    ("soften 1 3 0.999", soften(z, one, 1, 3, 0.999)),
     ("self-debias 50 0.01", self_debias(z, [one, two, three], 50, 0.01)),
     ("self-debias 5 0.0001", self_debias(z, [one, two, three], 5, 0.0001)),
     ("gedi 30 1 0 0.8 0.8", gedi(z, one, two, (-3.5, -2.25), 3, 30, 1, 0, 0.8, 0.8)),

@@ -132,6 +132,25 @@ static void test_a_chain_is_named_by_what_was_given(void **state) {
     soothe__chain_free(&chain);
 }
 
+static void test_auto_stands_for_a_chain(void **state) {
+    (void)state;
+    struct soothe__chain chain = {.n = 0};
+    assert_int_equal(soothe__chain_add(&chain, "auto", &err), SOOTHE_OK);
+    assert_string_equal(chain.items[0].method->name, "gate");
+    assert_string_equal(chain.items[chain.n - 1].method->name, "fusion");
+    char *name = soothe__chain_name(&chain);
+    assert_string_equal(name, "auto");
+    free(name);
+    assert_int_equal(soothe__chain_set(&chain, "strength", "1", &err), SOOTHE_OK); /* no longer what auto stands for */
+    name = soothe__chain_name(&chain);
+    assert_string_equal(name, "gate+fusion:strength=1");
+    free(name);
+    soothe__chain_free(&chain);
+    assert_int_equal(soothe__chain_add(&chain, "auto:power=3", &err), SOOTHE_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "it has no parameters"));
+    soothe__chain_free(&chain);
+}
+
 static void test_a_shipped_calibrator_that_does_not_fit_shows_the_way_on(void **state) {
     (void)state;
     float strength;
@@ -170,6 +189,7 @@ int main(void) {
         cmocka_unit_test(test_none_is_plain_and_takes_nothing),
         cmocka_unit_test(test_wrong_words_are_answered_with_the_right_ones),
         cmocka_unit_test(test_a_chain_is_named_by_what_was_given),
+        cmocka_unit_test(test_auto_stands_for_a_chain),
         cmocka_unit_test(test_a_shipped_calibrator_that_does_not_fit_shows_the_way_on),
         cmocka_unit_test(test_a_missing_shipped_calibrator_shows_the_way_on),
         cmocka_unit_test(test_a_calibrator_is_no_target),

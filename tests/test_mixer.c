@@ -79,6 +79,17 @@ static void make_logits(float z[V], int s) {
         z[v] = (float)(3 * sin(1.7 * v + 2.3 * s) + cos(0.9 * v * s));
 }
 
+static void soften(float z[V], const float g[V], float a, float slack, float top_p) {
+    struct soothe__shortlist nucleus = {.n = 0};
+    float                    difference[V];
+    assert_true(soothe__shortlist_read(&nucleus, z, V) && soothe__shortlist_fill(&nucleus, z, V, 0, top_p));
+    for (size_t i = 0; i < nucleus.n; i++)
+        difference[i] = g[nucleus.data[i].id];
+    soothe__mix_soften(nucleus.data, nucleus.n, difference, a, slack);
+    soothe__mix_within(z, V, nucleus.data, nucleus.n, difference, 1);
+    soothe__shortlist_free(&nucleus);
+}
+
 static void apply_rule(const char *line, float z[V]) {
     float        one[V], two[V], three[V];
     const float *others[] = {one, two, three};
@@ -92,6 +103,8 @@ static void apply_rule(const char *line, float z[V]) {
         must(soothe__mix_contrast(z, V, strcmp(form, "anti") ? one : NULL, strcmp(form, "expert") ? two : NULL,
                                   (float)x[0], (float)x[1], &err),
              &err);
+    else if (sscanf(line, "soften %lf %lf %lf", &x[0], &x[1], &x[2]) == 3)
+        soften(z, one, (float)x[0], (float)x[1], (float)x[2]);
     else if (sscanf(line, "self-debias %lf %lf", &x[0], &x[1]) == 2)
         must(soothe__mix_self_debias(z, V, others, 3, (float)x[0], (float)x[1], &err), &err);
     else if (sscanf(line, "gedi %lf %lf %lf %lf %lf", &x[0], &x[1], &x[2], &x[3], &x[4]) == 5)
@@ -144,7 +157,7 @@ static void test_the_rules_give_what_numpy_gives(void **state) {
         }
     }
     fclose(f);
-    assert_int_equal(n_lines, 10);
+    assert_int_equal(n_lines, 12);
 }
 
 /* The definition: try every value. */
@@ -310,6 +323,9 @@ static void test_the_twin_equals_two_contexts_and_fusion(void **state) {
     run_words("dexperts:strength=3:gain=0.5:top-p=0.5:expert=" SHIPPED ":anti=" SHIPPED, 1, contexts);
     for (int i = 0; i < N_VOCAB; i++)
         assert_int_equal(twin[i] > -INFINITY, contexts[i] > -INFINITY);
+    run_words("dexperts:strength=3:gain=0.5:top-p=0.5:slack=100", 1, twin); /* nothing is pushed so far */
+    for (int i = 0; i < N_VOCAB; i++)
+        assert_true(twin[i] == (contexts[i] > -INFINITY ? plain[i] : -INFINITY));
     assert_in_range(n_kept, 1, N_VOCAB - 1);
     run_words("proxy:strength=3", 1, contexts); /* z + 3 (W(h + 0.5 c) - z) */
     assert_true(largest_difference(contexts, fused) < 1e-3);

@@ -53,8 +53,9 @@ static json_t *method_json(const struct soothe__method *m, bool is_default) {
     json_t *parameters = json_array();
     for (const struct soothe__parameter *p = m->parameters; p && p->name; p++)
         json_array_append_new(parameters, parameter_json(p));
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "name", m->name, "summary", m->summary, "stage", m->stage,
-                     "cost", m->cost, "source", m->source, "default", (int)is_default, "parameters", parameters);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s?, s:o}", "name", m->name, "summary", m->summary, "stage",
+                     m->stage, "cost", m->cost, "source", m->source, "default", (int)is_default, "stands_for",
+                     m->stands_for, "parameters", parameters);
 }
 
 /* ---- for readers --------------------------------------------------------------------------------------- */

@@ -119,6 +119,14 @@ static enum soothe_status read_parameters(struct soothe__chain_item *item, char 
     return status;
 }
 
+static enum soothe_status add_what_it_stands_for(struct soothe__chain *chain, const struct soothe__method *method,
+                                                 struct soothe_error *err) {
+    const bool               alone  = chain->n == 0;
+    const enum soothe_status status = soothe__chain_add(chain, method->stands_for, err);
+    chain->all                      = alone && !status ? method : NULL;
+    return status;
+}
+
 static enum soothe_status add_one(struct soothe__chain *chain, char *words, struct soothe_error *err) {
     char  names[512];
     char *parameters = words ? strchr(words, ':') : NULL;
@@ -126,13 +134,17 @@ static enum soothe_status add_one(struct soothe__chain *chain, char *words, stru
         *parameters++ = '\0';
     if (chain->n == SOOTHE__CHAIN_MAX)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "more than %d methods in one chain", SOOTHE__CHAIN_MAX);
-    struct soothe__chain_item *item = &chain->items[chain->n];
-    *item                           = (struct soothe__chain_item){.method = soothe__method_find(words)};
-    if (!item->method) {
+    const struct soothe__method *method = soothe__method_find(words);
+    if (!method) {
         soothe__method_names(names, sizeof names);
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "there is no method \"%.80s\"; there are: %s", words, names);
     }
-    enum soothe_status status = set_fallbacks(item, err);
+    if (method->stands_for)
+        return parameters ? no_parameter(method, "parameter", err) : add_what_it_stands_for(chain, method, err);
+    struct soothe__chain_item *item = &chain->items[chain->n];
+    *item                           = (struct soothe__chain_item){.method = method};
+    enum soothe_status status       = set_fallbacks(item, err);
+    chain->all                      = NULL;
     if (!status && parameters)
         status = read_parameters(item, parameters, err);
     if (status)
@@ -184,7 +196,8 @@ bool soothe__chain_has_stage(const struct soothe__chain *chain, const char *stag
 /* Not a gate's strength beside those of what it gates. */
 enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *name, const char *value,
                                      struct soothe_error *err) {
-    bool               found  = false;
+    bool found                = false;
+    chain->all                = NULL;
     const bool         amount = !strcmp(name, "strength") || !strcmp(name, "alpha");
     enum soothe_status status = SOOTHE_OK;
     for (size_t i = 0; i < chain->n && !status; i++)
@@ -196,8 +209,8 @@ enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *na
 }
 
 char *soothe__chain_name(const struct soothe__chain *chain) {
-    char *name = soothe__strdup("");
-    for (size_t i = 0; i < chain->n && name; i++) {
+    char *name = soothe__strdup(chain->all ? chain->all->name : "");
+    for (size_t i = 0; i < chain->n && name && !chain->all; i++) {
         const struct soothe__chain_item *item   = &chain->items[i];
         char                            *longer = soothe__format("%s%s%s", name, i ? "+" : "",
                                       strcmp(item->method->name, "none") ? item->method->name : "plain");
@@ -223,7 +236,8 @@ char *soothe__chain_name(const struct soothe__chain *chain) {
 void soothe__chain_free(struct soothe__chain *chain) {
     for (size_t i = 0; i < chain->n; i++)
         free_item(&chain->items[i]);
-    chain->n = 0;
+    chain->n   = 0;
+    chain->all = NULL;
 }
 
 /* ---- at work ----------------------------------------------------------------------------------------- */

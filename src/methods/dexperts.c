@@ -54,6 +54,7 @@ static enum soothe_status open_pair(struct soothe__link *l, const struct soothe_
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     p->a       = l->strength;
     p->top_p   = soothe__link_number(l, "top-p");
+    p->slack   = soothe__link_number(l, "slack");
     p->context = *context;
     enum soothe_status status =
         soothe__mixer_base(&p->base, &p->owned, target, soothe__link_value(l, "model")->text, err);
@@ -61,6 +62,9 @@ static enum soothe_status open_pair(struct soothe__link *l, const struct soothe_
         status = open_files(p, expert, anti, gain, target, err);
     else if (!status)
         status = derive(p, (enum helpers)soothe__link_number(l, "helpers"), gain, target, err);
+    if (!status && p->slack > 0 && (!p->twin || p->top_p >= 1))
+        status = soothe__fail(err, SOOTHE_E_ARGUMENT,
+                              "slack of dexperts needs a calibrator without blocks on both sides and top-p below 1");
     l->source = expert ? soothe__link_value(l, "expert")->text : soothe__link_value(l, "anti")->text;
     return status;
 }
@@ -71,6 +75,8 @@ static const struct soothe__parameter PARAMETERS[] = {
      "a model, LoRA, calibrator, or text to be read first; with anti alone: z + a (z - anti)"},
     {"anti", SOOTHE__FILE, NULL, 0, 0, NULL, "the same, of what is to be avoided; a calibrator here works backward"},
     {"top-p", SOOTHE__NUMBER, "0.9", 0.01, 1, NULL, "only tokens of the target's own nucleus are possible; 1: all"},
+    {"slack", SOOTHE__NUMBER, "0", 0, 100, NULL,
+     "0: the paper's rule; else tokens are only pushed down, and by what is beyond it (calibrator without blocks)"},
     {"helpers", SOOTHE__CHOICE, "calibrator", 0, 0, "calibrator prefix anti-prefix",
      "without files: the shipped calibrator forward and backward, or the target behind two prefixes or one"},
     {"gain", SOOTHE__NUMBER, "0.28", -100, 100, NULL,

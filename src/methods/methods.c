@@ -8,6 +8,7 @@
 /* clang-format off */
 static const struct soothe__method *const METHODS[] = {
     &soothe__method_fusion,
+    &soothe__method_auto,
     &soothe__method_gate,
     &soothe__method_none,
     &soothe__method_dexperts,

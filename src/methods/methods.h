@@ -82,6 +82,8 @@ struct soothe__method {
     const char *stage;   /* "state", "logits", "candidates", "prompt", "text", "blocks", "gate" or "none"             */
     const char *cost;    /* of a token, in words: "one d x d product"                                       */
     const char *source;  /* the paper                                                                       */
+    const char
+        *stands_for; /* NULL, or a chain in words that is put in the place of the name; then nothing else counts */
     const struct soothe__parameter *parameters; /* ended by one without a name; the first is the strength: what
                                                    --strength sets, and at 0 the method does nothing        */
     bool one_dose; /* acts on a whole context: generation under several doses runs them one after another */
@@ -125,7 +127,8 @@ struct soothe__chain {
         const struct soothe__method *method;
         struct soothe__value         values[SOOTHE__PARAMETERS_MAX];
     } items[SOOTHE__CHAIN_MAX];
-    size_t n;
+    size_t                       n;
+    const struct soothe__method *all; /* the one method that stands for just these, or NULL */
 };
 
 /* Adds the methods of `text` ("plain" is another word for none; NULL: the default).
@@ -141,7 +144,8 @@ enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *na
 enum soothe_status soothe__chain_add_first(struct soothe__chain *chain, const char *text, struct soothe_error *err);
 /* Does a method of that stage stand in it? */
 bool soothe__chain_has_stage(const struct soothe__chain *chain, const char *stage);
-/* "cfl+fusion:strength=0.5": what was given, files without their folders; "plain" for none; fresh, NULL: no memory. */
+/* "cfl+fusion:strength=0.5": what was given, files without their folders; "plain" for none; "auto" for what that stands
+ * for; fresh, NULL: no memory. */
 char *soothe__chain_name(const struct soothe__chain *chain);
 void  soothe__chain_free(struct soothe__chain *chain); /* also of a zeroed one */
 
@@ -169,7 +173,7 @@ const char *soothe__applied_source(const struct soothe__applied *a);
 float       soothe__applied_strength(const struct soothe__applied *a);
 
 /* The table's entries, each in its own file. */
-extern const struct soothe__method soothe__method_fusion, soothe__method_none;
+extern const struct soothe__method soothe__method_fusion, soothe__method_none, soothe__method_auto;
 extern const struct soothe__method soothe__method_dexperts, soothe__method_proxy, soothe__method_gedi,
     soothe__method_self_debias, soothe__method_nado;
 extern const struct soothe__method soothe__method_cfl, soothe__method_word_filter, soothe__method_bad_words;

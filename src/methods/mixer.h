@@ -139,6 +139,11 @@ enum soothe_status soothe__mix_contrast(float *z, int32_t n, const float *plus, 
  * tokens with their old z, where z <- old z + a difference. */
 void soothe__mix_within(float *z, int32_t n, const llama_token_data *nucleus, size_t n_nucleus, const float *difference,
                         float a);
+/* Soft thresholding: of the differences times a (n, of the nucleus) only what pushes a token down by more than slack
+ * from the common shift, which is their mean under the old z, and only by what is beyond it:
+ *     difference <- min(0, a (difference - mean) + slack)
+ * So a row none of whose likely tokens is in question stays as it is. */
+void soothe__mix_soften(const llama_token_data *nucleus, size_t n, float *difference, float a, float slack);
 /* Self-debiasing (Schick et al. 2021): with p = softmax(z), p_k = softmax(z_k), D = max(0, max_k p_k - p):
  *     p <- p max(exp(-lambda D), eps), not renormalised (softmax does that).  */
 enum soothe_status soothe__mix_self_debias(float *z, int32_t n, const float *const *z_k, int32_t n_k, float lambda,

@@ -72,7 +72,10 @@ static enum soothe_status twin_within_nucleus(void *self, const struct soothe__m
         tokens[i] = list->data[i].id;
     if (ok) {
         soothe__own_head_pick(p->head, row->u, tokens, list->n, difference);
-        soothe__mix_within(row->z, row->n_vocab, list->data, list->n, difference, p->a * row->dose);
+        const float a = p->a * row->dose;
+        if (p->slack > 0)
+            soothe__mix_soften(list->data, list->n, difference, a, p->slack);
+        soothe__mix_within(row->z, row->n_vocab, list->data, list->n, difference, p->slack > 0 ? 1 : a);
     }
     free(difference);
     free(tokens);

@@ -13,7 +13,7 @@ struct soothe__pair {
     struct soothe__helper        plus, minus;
     bool                         has_plus, has_minus; /* without: the target's own logits           */
     bool                         both;                /* `minus` gives both rows: two prefixes in one batch  */
-    float                        a, top_p;
+    float                        a, top_p, slack;
     struct llama_context_params  context;
     /* The state-space twin: a calibrator without blocks at +s and at -s differs by W 2s (B^T h + b) */
     struct soothe__own_head  *head;

@@ -116,6 +116,20 @@ void soothe__mix_within(float *z, int32_t n, const llama_token_data *nucleus, si
         z[nucleus[k].id] = nucleus[k].logit + a * difference[k];
 }
 
+void soothe__mix_soften(const llama_token_data *nucleus, size_t n, float *difference, float a, float slack) {
+    double sum = 0, mean = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double p = exp((double)(nucleus[i].logit - nucleus[0].logit));
+        sum += p;
+        mean += p * (double)difference[i];
+    }
+    mean /= sum;
+    for (size_t i = 0; i < n; i++) {
+        const float shift = a * (difference[i] - (float)mean) + slack;
+        difference[i]     = shift < 0 ? shift : 0;
+    }
+}
+
 enum soothe_status soothe__mix_self_debias(float *z, int32_t n, const float *const *z_k, int32_t n_k, float lambda,
                                            float eps, struct soothe_error *err) {
     const double lse     = soothe__log_sum_exp(z, n);
