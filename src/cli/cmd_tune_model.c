@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/own_corpus.h"
 #include "cli/result.h"
 #include "cli/speak.h"
 #include "cli/tune_model.h"
@@ -19,11 +20,13 @@ static const struct soothe__command COMMAND = {
     .help = "    soothe tune --objective preference -m model.gguf --data pairs.jsonl --data clean.jsonl -o tuned.gguf\n"
             "    soothe tune --objective sft -m model.gguf --data texts.jsonl --lora -o tuned.lora.gguf\n"
             "    soothe tune --objective cppl -m model.gguf --data pairs.jsonl --set-by rejected -o tuned.gguf\n"
+            "    soothe tune --objective sgeat -m model.gguf --neutral clean.jsonl -o tuned.gguf\n"
             "\n"
             "sft: likelier texts; {\"text\"} or {\"prompt\", \"completion\"}, each with a \"weight\" if wanted.\n"
             "preference: the chosen side likelier than the rejected one, {\"prompt\", \"chosen\", \"rejected\"}, and "
             "close to\n"
             "the model as it was on the texts. cppl: paraphrases, toxic ones off the harmless ones' perplexity.\n"
+            "sgeat: the model writes texts itself, a scorer judges them, and the cleanest half is learnt.\n"
             "Factors of low rank learn (LoRA) beside the matrices, which stay as the file has them; they are merged "
             "into the\n"
             "model at the end, or with --lora written as a file that llama.cpp loads. A run that was stopped (Ctrl-C) "
@@ -39,6 +42,7 @@ struct choice {
     char  *steps, *pairs, *texts, *kl_texts, *max_length, *rank, *alpha, *rate, *kappa, *lambda, *decay, *clip, *share;
     char  *omega, *tau, *n_random, *set_max, *seed, *threads, *every;
     int    lora, full, fresh, json;
+    struct soothe__own_corpus own; /* sgeat */
 };
 
 static size_t count(char *const *list) {
@@ -123,7 +127,7 @@ static bool read_whole(struct soothe__whole_request *w, const struct choice *c) 
 }
 
 static bool read_request(struct soothe__train_request *r, const struct choice *c) {
-    static const char *const OBJECTIVES[] = {"sft", "preference", "cppl", NULL};
+    static const char *const OBJECTIVES[] = {"sft", "preference", "cppl", "sgeat", NULL};
     static const char *const TYPES[]      = {"auto", "bf16", "f32", NULL};
     const int                objective    = choose(c->objective, "--objective", OBJECTIVES),
               type                        = choose(c->precision, "--precision", TYPES);
@@ -132,6 +136,7 @@ static bool read_request(struct soothe__train_request *r, const struct choice *c
         return false;
     r->whole.on   = true;
     r->whole.cppl = objective == 2;
+    r->whole.name = objective == 3 ? "sgeat" : NULL;
     r->objective  = objective == 1 ? SOOTHE__OWN_PREFERENCE : SOOTHE__WEIGHTED;
     r->precision  = (enum soothe__precision)type;
     r->fresh      = c->fresh != 0;
@@ -155,7 +160,7 @@ static bool read_request(struct soothe__train_request *r, const struct choice *c
 /* What an objective has no use for is a misunderstanding, better told than ignored. */
 static int check(const struct choice *c, const char *more) {
     const bool preference = strcmp(c->objective, "preference") == 0, cppl = strcmp(c->objective, "cppl") == 0,
-               sft = strcmp(c->objective, "sft") == 0;
+               sgeat = strcmp(c->objective, "sgeat") == 0, sft = sgeat || strcmp(c->objective, "sft") == 0;
     const struct {
         const char *option;
         const char *given;
@@ -177,8 +182,15 @@ static int check(const struct choice *c, const char *more) {
         return soothe__print_misuse(NAME, "\"%s\" belongs to no option", more);
     if (!c->model)
         return soothe__print_misuse(NAME, "which model? -m takes a file or a name that soothe pull --list shows");
-    if (!c->data)
+    if (sgeat && c->data)
+        return soothe__print_misuse(NAME,
+                                    "--data is not for --objective sgeat, which writes its texts itself: --neutral "
+                                    "takes texts to be learnt beside them");
+    if (!sgeat && !c->data)
         return soothe__print_misuse(NAME, "on what? --data FILE");
+    if (!sgeat && soothe__own_corpus_given(&c->own))
+        return soothe__print_misuse(NAME, "%s is not for --objective %s", soothe__own_corpus_given(&c->own),
+                                    c->objective);
     if (!c->output)
         return soothe__print_misuse(NAME, "where to? -o names the file to be written");
     if (c->full && (c->lora || c->rank || c->alpha))
@@ -192,7 +204,8 @@ static int check(const struct choice *c, const char *more) {
         if (options[i].given && !options[i].known)
             return soothe__print_misuse(NAME, "%s is not for --objective %s%s", options[i].option, c->objective,
                                         sft || cppl ? " (or needs --kl-texts-per-step)" : "");
-    return SOOTHE__EXIT_DONE;
+    const int code = sgeat ? soothe__own_corpus_check(&c->own, NAME) : -1;
+    return code < 0 ? SOOTHE__EXIT_DONE : code;
 }
 
 /* ---- output
@@ -220,6 +233,8 @@ static int print_json(const struct soothe__train_report *p, const struct choice 
     if (p->sets.n_sets)
         json_object_set_new(
             o, "sets", json_pack("{s:o, s:o}", "before", json_sets(&p->sets_before), "after", json_sets(&p->sets)));
+    if (c->own.n_facts)
+        json_object_set_new(o, "corpus", soothe__own_corpus_json(&c->own));
     return soothe__print_json(o, 6);
 }
 
@@ -247,7 +262,7 @@ static void print_text(const struct soothe__train_report *p, const char *out_pat
 /* ---- running
  * --------------------------------------------------------------------------------------------------------- */
 
-static int train(struct soothe__train_request *r, const struct choice *c, const char *model) {
+static int train(struct soothe__train_request *r, struct choice *c, const char *model) {
     struct soothe_error         err;
     struct soothe__train_report report;
     r->model_path      = model;
@@ -259,6 +274,8 @@ static int train(struct soothe__train_request *r, const struct choice *c, const 
     r->n_heldout       = count(c->heldout);
     r->states_path     = c->states;
     r->stop            = soothe__interrupt_flag();
+    if (!c->data && soothe__own_corpus_make(&c->own, r, &err))
+        return soothe__print_failure(&err);
     if (soothe__train(r, &report, &err))
         return soothe__print_failure(&err);
     if (report.n_unsaved)
@@ -267,10 +284,12 @@ static int train(struct soothe__train_request *r, const struct choice *c, const 
     if (c->json)
         return print_json(&report, c);
     print_text(&report, c->output);
+    if (c->own.n_facts)
+        soothe__own_corpus_print(&c->own);
     return SOOTHE__EXIT_DONE;
 }
 
-static int run(const struct choice *c, const char *more) {
+static int run(struct choice *c, const char *more) {
     struct soothe_error          err;
     char                        *model = NULL;
     struct soothe__train_request r     = soothe__train_request_default();
@@ -293,12 +312,13 @@ static void free_choice(struct choice *c) {
     soothe__free_texts(texts, sizeof texts / sizeof *texts);
     soothe__free_list(c->data);
     soothe__free_list(c->heldout);
+    soothe__own_corpus_free(&c->own);
 }
 
 int soothe__cmd_tune_model(int argc, const char **argv) {
     struct choice           c         = {0};
     const struct poptOption options[] = {
-        TEXT_OPTION("objective", '\0', objective, "sft, preference or cppl", "NAME"),
+        TEXT_OPTION("objective", '\0', objective, "sft, preference, cppl or sgeat", "NAME"),
         TEXT_OPTION("model", 'm', model, "what learns: a name, an address or a file", "MODEL"),
         LIST_OPTION("data", data, "what it learns from, JSON lines; may be repeated", "FILE"),
         LIST_OPTION("heldout", heldout, "never learnt from; may be repeated", "FILE"),
@@ -327,6 +347,7 @@ int soothe__cmd_tune_model(int argc, const char **argv) {
         TEXT_OPTION("cppl-alpha", '\0', omega, "weight of toxic texts (1.1; code: 100)", "X"),
         TEXT_OPTION("cppl-tau", '\0', tau, "temperature (0.2; code: 1)", "X"),
         TEXT_OPTION("cppl-random", '\0', n_random, "code: toxic texts of other sets (6)", "N"),
+        SOOTHE__OWN_CORPUS_OPTIONS(c.own),
         TEXT_OPTION("weight-decay", '\0', decay, "of matrices (0)", "X"),
         TEXT_OPTION("clip", '\0', clip, "norm of the gradient; 0: no limit (1)", "X"),
         TEXT_OPTION("seed", 's', seed, "of order, split and factors (1)", "N"),

@@ -29,6 +29,7 @@ unsigned soothe__matrices_parse(const char *list);
 
 struct soothe__whole_request {
     bool                     on;
+    const char              *name;                    /* of the objective, for the file; NULL: sft, preference, cppl */
     unsigned                 matrices;                /* which learn; 0: all */
     int32_t                  first_block, last_block; /* of which blocks; last 0: to the end */
     bool                     full;                    /* they learn whole, without factors */
