@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes the binary part of fuzz/corpus again: calibrators, checkpoints and scorers, good and bad.   make_fuzz_corpus.sh BUILD
+# Makes the binary part of fuzz/corpus again: calibrators, LoRA files, checkpoints and scorers, good and bad.   make_fuzz_corpus.sh BUILD
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$(realpath "${1:-build}")
@@ -54,7 +54,21 @@ cp with-a.gguf alone.gguf paper.gguf bad-cut.gguf bad-header.gguf bad-no-target.
 rm bad-*.gguf
 : >bad-empty.gguf
 
-out=${out%alignment}checkpoint
+out=${out%alignment}lora
+mkdir -p "$out"
+"$tiny" learns.gguf d=32 blocks=1 seed=4
+"$soothe" tune --objective sft -m learns.gguf --data pairs.jsonl --steps 1 --rank 2 --tensors q,down --lora -o good.gguf >/dev/null 2>&1
+size=$(stat -c %s good.gguf)
+head -c $((size - 40)) good.gguf >bad-cut.gguf
+head -c 200 good.gguf >bad-cut-header.gguf
+LC_ALL=C sed 's/attn_q.weight.lora_b/attn_q.weight.lora_c/' good.gguf >bad-no-b.gguf
+LC_ALL=C sed 's/attn_q.weight.lora/attn_x.weight.lora/g' good.gguf >bad-unknown.gguf
+LC_ALL=C sed 's/attn_q.weight.lora/attn_k.weight.lora/g' good.gguf >bad-shape.gguf
+LC_ALL=C sed 's/soothe\.target\.fingerprint/soothe.target.fingerprinx/' good.gguf >good-any-base.gguf
+cp good.gguf good-any-base.gguf bad-cut.gguf bad-cut-header.gguf bad-no-b.gguf bad-unknown.gguf bad-shape.gguf bad-empty.gguf "$out"
+rm good*.gguf bad-cut*.gguf bad-no-*.gguf bad-unknown.gguf bad-shape.gguf
+
+out=${out%lora}checkpoint
 mkdir -p "$out"
 "$tiny" good.gguf checkpoint
 size=$(stat -c %s good.gguf)

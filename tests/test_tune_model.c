@@ -238,12 +238,17 @@ static void test_only_what_was_chosen_learns(void **state) {
     struct soothe__train_request r = request(SOOTHE__WEIGHTED);
     r.whole.matrices               = soothe__matrices_parse("q,down");
     r.whole.first_block            = 1;
-    r.whole.last_block             = 2;
+    r.whole.end_block              = 3;
     must(soothe__train(&r, &report, &err), &err);
     assert_int_equal(n_different(TARGET, OUT, "blk."), 4);
-    r.whole.full     = true;
-    r.whole.matrices = soothe__matrices_parse("down");
-    r.lr_blocks      = 1e-3;
+    r.whole.first_block = 0; /* the first block alone */
+    r.whole.end_block   = 1;
+    must(soothe__train(&r, &report, &err), &err);
+    assert_int_equal(n_different(TARGET, OUT, "blk.0."), 2);
+    r.whole.end_block = 2;
+    r.whole.full      = true;
+    r.whole.matrices  = soothe__matrices_parse("down");
+    r.lr_blocks       = 1e-3;
     must(soothe__train(&r, &report, &err), &err);
     assert_int_equal(n_different(TARGET, OUT, "ffn_down"), 2);
     assert_true(report.nll < report.nll_before);
@@ -402,8 +407,8 @@ static void test_what_cannot_be_is_refused_with_a_sentence(void **state) {
     struct soothe_error          err;
     struct soothe__train_report  report;
     struct soothe__train_request r;
-    r                  = request(SOOTHE__WEIGHTED);
-    r.whole.last_block = 4;
+    r                 = request(SOOTHE__WEIGHTED);
+    r.whole.end_block = 5;
     assert_int_equal(soothe__train(&r, &report, &err), SOOTHE_E_ARGUMENT);
     assert_non_null(strstr(err.message, "has blocks 0 to 3"));
     r            = request(SOOTHE__WEIGHTED);

@@ -9,7 +9,7 @@
 #include "edit/lora.h"
 #include "pull/pull.h"
 
-static const char NAME[] = "tune";
+static const char NAME[] = "tune --merge x"; /* whose --help the sentences name */
 
 static const struct soothe__command COMMAND = {
     .name    = "tune",

@@ -11,7 +11,7 @@
 #include "pull/pull.h"
 #include "train/train_run.h"
 
-static const char NAME[] = "tune";
+static const char NAME[] = "tune --objective sft"; /* whose --help the sentences name */
 
 static const struct soothe__command COMMAND = {
     .name    = "tune",
@@ -86,7 +86,7 @@ static bool read_blocks(struct soothe__whole_request *w, const char *text) {
     if (soothe__parse_int64(&first, dash ? head : text, 0, 9999) &&
         soothe__parse_int64(&last, dash ? dash + 1 : text, first, 9999)) {
         w->first_block = (int32_t)first;
-        w->last_block  = (int32_t)last;
+        w->end_block   = (int32_t)last + 1;
         return true;
     }
     soothe__print_misuse(NAME, "--blocks takes a block or two, as 8-15, not \"%.60s\"", text);
@@ -164,20 +164,20 @@ static int check(const struct choice *c, const char *more) {
     const struct {
         const char *option;
         const char *given;
-        bool        known;
-    } options[] = {{"--pairs-per-step", c->pairs, preference || cppl},
-                   {"--texts-per-step", c->texts, preference || sft},
-                   {"--kappa", c->kappa, preference},
-                   {"--kl-texts-per-step", c->kl_texts, sft || cppl},
-                   {"--lambda", c->lambda, preference || c->kl_texts},
-                   {"--states", c->states, preference || c->kl_texts},
-                   {"--set-by", c->set_by, cppl},
-                   {"--set-max", c->set_max, cppl},
-                   {"--cppl", c->form, cppl},
-                   {"--phi", c->phi, cppl},
-                   {"--cppl-alpha", c->omega, cppl},
-                   {"--cppl-tau", c->tau, cppl},
-                   {"--cppl-random", c->n_random, cppl}};
+        bool        known, with_kl;
+    } options[] = {{"--pairs-per-step", c->pairs, preference || cppl, false},
+                   {"--texts-per-step", c->texts, preference || sft, false},
+                   {"--kappa", c->kappa, preference, false},
+                   {"--kl-texts-per-step", c->kl_texts, sft || cppl, false},
+                   {"--lambda", c->lambda, preference || c->kl_texts, true},
+                   {"--states", c->states, preference || c->kl_texts, true},
+                   {"--set-by", c->set_by, cppl, false},
+                   {"--set-max", c->set_max, cppl, false},
+                   {"--cppl", c->form, cppl, false},
+                   {"--phi", c->phi, cppl, false},
+                   {"--cppl-alpha", c->omega, cppl, false},
+                   {"--cppl-tau", c->tau, cppl, false},
+                   {"--cppl-random", c->n_random, cppl, false}};
     if (more)
         return soothe__print_misuse(NAME, "\"%s\" belongs to no option", more);
     if (!c->model)
@@ -203,7 +203,7 @@ static int check(const struct choice *c, const char *more) {
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         if (options[i].given && !options[i].known)
             return soothe__print_misuse(NAME, "%s is not for --objective %s%s", options[i].option, c->objective,
-                                        sft || cppl ? " (or needs --kl-texts-per-step)" : "");
+                                        options[i].with_kl && !preference ? " without --kl-texts-per-step" : "");
     const int code = sgeat ? soothe__own_corpus_check(&c->own, NAME) : -1;
     return code < 0 ? SOOTHE__EXIT_DONE : code;
 }

@@ -141,6 +141,14 @@ static enum soothe_status product(struct soothe__own_head *h, const float *u, in
     return status;
 }
 
+static float dot(const float *x, const float *y, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < n; k++)
+        sum += x[k] * y[k];
+    return sum;
+}
+
 /* The weights lie in the memory of the backend that read_weights asked for: the processor's. */
 void soothe__own_head_pick(const struct soothe__own_head *h, const float *u, const llama_token *tokens, size_t n,
                            float *out) {
@@ -157,8 +165,7 @@ void soothe__own_head_pick(const struct soothe__own_head *h, const float *u, con
                 memcpy(row, at, (size_t)count * sizeof *row);
             else
                 traits->to_float(at, row, count);
-            for (int64_t k = 0; k < count; k++)
-                out[i] += row[k] * u[from + k];
+            out[i] += dot(row, u + from, count);
         }
     }
 }

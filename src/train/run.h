@@ -8,6 +8,8 @@
 #include "train/train_model.h"
 #include "train/train_run.h"
 
+enum { SOOTHE__N_BEFORE = 5 }; /* NLL, KL; of sets the loss, NLL of harmless and of toxic texts */
+
 /* All that a run holds; freed at the end in every case. */
 struct soothe__run {
     struct soothe__train_request  r; /* with all defaults filled in */
@@ -26,8 +28,9 @@ struct soothe__run {
     char                           hash[65];
     int32_t                        step, saved_step; /* steps done; of them in the checkpoint, -1: there is none */
     float                         *tail_loss;        /* (n_tail) of the last steps */
-    int32_t                        n_tail;
-    struct soothe__train_report   *report;
+    float                        before[SOOTHE__N_BEFORE]; /* a whole target's held-out figures before the first step */
+    int32_t                      n_tail;
+    struct soothe__train_report *report;
 };
 
 /* Fills hash: of everything that decides the result. Texts must be read, the core made. */

@@ -56,7 +56,7 @@ static enum soothe_status describe(struct soothe__run *run, struct soothe__check
     const struct soothe__train_tensor *tensors = soothe__train_tensors(run->core, &n_tensors);
     float *sources[3] = {soothe__train_parameters(run->core, NULL), soothe__train_moments(run->core, 0),
                          soothe__train_moments(run->core, 1)};
-    *c                = (struct soothe__checkpoint){.step = (uint64_t)run->step, .n_arrays = 3 * n_tensors + 1};
+    *c = (struct soothe__checkpoint){.step = (uint64_t)run->step, .n_arrays = 3 * n_tensors + 1 + run->r.whole.on};
     memcpy(c->run, run->hash, sizeof c->run);
     c->arrays = soothe__calloc(c->n_arrays, sizeof *c->arrays);
     if (!c->arrays)
@@ -68,6 +68,8 @@ static enum soothe_status describe(struct soothe__run *run, struct soothe__check
         c->arrays[i].n      = t->n;
     }
     c->arrays[3 * n_tensors] = (struct soothe__checkpoint_array){"tail_loss", run->tail_loss, (size_t)run->n_tail};
+    if (run->r.whole.on)
+        c->arrays[3 * n_tensors + 1] = (struct soothe__checkpoint_array){"before", run->before, SOOTHE__N_BEFORE};
     return SOOTHE_OK;
 }
 

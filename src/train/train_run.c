@@ -79,8 +79,8 @@ static enum soothe_status read_texts(struct soothe__run *run, const struct llama
     return check_texts(run, n_read, err);
 }
 
-/* A target with factors of low rank is in the core as it was, too: there its states cost a forward pass of products of
- * matrices, three times cheaper than the engine's with quantised ones, and begin without a difference. */
+/* A target with factors of low rank is in the core as it was, too: its states by the core begin without a difference
+ * to what is trained (the engine's products round activations to 8 bits), and the engine need not load it. */
 static bool runs_in_core(const struct soothe__run *run) {
     return run->r.whole.on && !run->r.whole.full;
 }
@@ -145,7 +145,7 @@ static void set_sizes(struct soothe__run *run) {
                                                                              .with_tokens = run->files.shape.n_blocks > 0};
     if (w->cppl) {
         run->per_step.n_pairs = 0;
-        run->per_step.n_texts += 2 * w->set_max * (size_t)run->r.n_pairs;
+        run->per_step.n_texts += run->whole ? soothe__whole_largest_set(run) * (size_t)run->r.n_pairs : 0;
     }
 }
 
@@ -204,13 +204,27 @@ static enum soothe_status measure(struct soothe__run *run, struct soothe__heldou
     return status;
 }
 
+/* Or takes the figures that the checkpoint has kept. */
 static enum soothe_status measure_before(struct soothe__run *run, struct soothe_error *err) {
-    struct soothe__heldout_result h;
-    enum soothe_status            status = measure(run, &h, err);
-    if (!status)
-        status = soothe__whole_measure(run, &run->report->sets_before, err);
-    run->report->kl_before  = h.kl;
-    run->report->nll_before = h.nll;
+    struct soothe__heldout_result h      = {.n_pairs = 0};
+    struct soothe__whole_figures *sets   = &run->report->sets_before;
+    enum soothe_status            status = SOOTHE_OK;
+    if (run->saved_step < 0) {
+        status = measure(run, &h, err);
+        if (!status)
+            status = soothe__whole_measure(run, sets, err);
+        if (status == SOOTHE_E_INTERRUPTED)
+            soothe__fail(err, status, "stopped before the first step of %d; nothing is saved", run->r.n_steps);
+        const double figures[] = {h.nll, h.kl, sets->loss, sets->harmless, sets->toxic};
+        for (int i = 0; i < SOOTHE__N_BEFORE; i++)
+            run->before[i] = (float)figures[i];
+    }
+    run->report->nll_before = (double)run->before[0];
+    run->report->kl_before  = (double)run->before[1];
+    sets->loss              = (double)run->before[2];
+    sets->harmless          = (double)run->before[3];
+    sets->toxic             = (double)run->before[4];
+    sets->n_sets            = soothe__whole_n_heldout(run);
     return status;
 }
 
@@ -226,9 +240,11 @@ static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *e
         keep_parts(run);
     if (!status)
         status = read_texts(run, llama_model_get_vocab(run->target), err);
+    if (!status && run->whole)
+        status = soothe__whole_sets(run, err);
     set_sizes(run);
     if (!status && run->whole)
-        status = soothe__whole_texts(run, err);
+        status = soothe__whole_room(run, err);
     if (!status)
         status = make_core(run, err);
     if (!status)
@@ -236,6 +252,8 @@ static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *e
                                        (size_t)run->r.n_texts + (size_t)run->r.whole.n_kl, run->r.seed, err);
     if (!status)
         status = soothe__run_hash(run, err);
+    if (!status && run->whole)
+        status = soothe__run_go_on(run, err);
     if (!status && run->whole) /* before the run's own states are open: a file of states is one owner's */
         status = measure_before(run, err);
     if (!status && uses_states(run))
@@ -462,7 +480,7 @@ enum soothe_status soothe__train(const struct soothe__train_request *request, st
     enum soothe_status status = prepare(&run, request, &local);
     if (!status)
         status = set_up(&run, &local);
-    if (!status)
+    if (!status && !run.whole)
         status = soothe__run_go_on(&run, &local);
     if (!status) {
         status = run_steps(&run, &local);

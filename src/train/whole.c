@@ -48,7 +48,7 @@ unsigned soothe__matrices_parse(const char *list) {
 static enum soothe__learning learning(const void *user, const char *name) {
     const struct soothe__whole_request *r     = user;
     const int32_t                       block = soothe__block_of_tensor(name);
-    if (block < r->first_block || block > r->last_block)
+    if (block < r->first_block || block >= r->end_block)
         return SOOTHE__STAYS;
     for (unsigned i = 0; i < N_MATRICES; i++) {
         char wanted[64];
@@ -70,10 +70,10 @@ void soothe__whole_options(const struct soothe__run *run, struct soothe__train_o
 static enum soothe_status check_blocks(struct soothe__run *run, struct soothe_error *err) {
     struct soothe__whole_request *w = &run->r.whole;
     const int32_t                 n = run->files.shape.n_blocks;
-    w->last_block                   = w->last_block > 0 ? w->last_block : n - 1;
-    if (w->first_block < 0 || w->last_block >= n || w->first_block > w->last_block)
+    w->end_block                    = w->end_block > 0 ? w->end_block : n;
+    if (w->first_block < 0 || w->end_block > n || w->first_block >= w->end_block)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "blocks %d to %d are to learn; %s has blocks 0 to %d",
-                            w->first_block, w->last_block, run->r.model_path, n - 1);
+                            w->first_block, w->end_block - 1, run->r.model_path, n - 1);
     return SOOTHE_OK;
 }
 
@@ -102,7 +102,7 @@ void soothe__whole_free(struct soothe__whole *w) {
 /* ---- what it learns from ------------------------------------------------------------------------------------------
  */
 
-enum soothe_status soothe__whole_texts(struct soothe__run *run, struct soothe_error *err) {
+enum soothe_status soothe__whole_sets(struct soothe__run *run, struct soothe_error *err) {
     struct soothe__whole               *w      = run->whole;
     const struct soothe__whole_request *r      = &run->r.whole;
     enum soothe_status                  status = SOOTHE_OK;
@@ -112,9 +112,29 @@ enum soothe_status soothe__whole_texts(struct soothe__run *run, struct soothe_er
         status = soothe__paraphrase_sets_make(&w->heldout, &run->heldout, r->set_key, r->set_max, err);
     if (!status && r->cppl)
         status = soothe__series_init(&w->series, w->sets.n, run->r.seed, 5, err);
-    if (status)
-        return status;
-    int32_t tokens, rows, heldout_rows = 0;
+    return status;
+}
+
+static size_t largest_of(const struct soothe__paraphrase_sets *sets) {
+    size_t n = 0;
+    for (size_t i = 0; i < sets->n; i++)
+        if (sets->sets[i].n_harmless + sets->sets[i].n_toxic > n)
+            n = sets->sets[i].n_harmless + sets->sets[i].n_toxic;
+    return n;
+}
+
+size_t soothe__whole_largest_set(const struct soothe__run *run) {
+    const size_t a = largest_of(&run->whole->sets), b = largest_of(&run->whole->heldout);
+    return a > b ? a : b;
+}
+
+size_t soothe__whole_n_heldout(const struct soothe__run *run) {
+    return run->whole->heldout.n;
+}
+
+enum soothe_status soothe__whole_room(struct soothe__run *run, struct soothe_error *err) {
+    struct soothe__whole *w = run->whole;
+    int32_t               tokens, rows, heldout_rows = 0;
     soothe__batches_room(&run->corpus, &run->per_step, &tokens, &rows);
     soothe__batches_room(&run->heldout, &run->per_step, &tokens, &heldout_rows);
     rows          = heldout_rows > rows ? heldout_rows : rows;
@@ -301,7 +321,7 @@ void soothe__whole_hash(const struct soothe__run *run, struct soothe__sha256 *h)
     const struct soothe__whole_request *r = &run->r.whole;
     char                                numbers[512];
     snprintf(numbers, sizeof numbers, "%u %d %d %d %d %.9g %d %d %d %d %d %.9g %.9g %d %d %u", r->matrices,
-             r->first_block, r->last_block, r->full, r->rank, r->alpha, (int)r->form, r->n_kl, r->cppl,
+             r->first_block, r->end_block, r->full, r->rank, r->alpha, (int)r->form, r->n_kl, r->cppl,
              (int)r->loss.form, r->loss.log_phi, r->loss.alpha, r->loss.tau, r->loss.n_random, (int)r->set_key,
              r->set_max);
     soothe__sha256_add(h, numbers, strlen(numbers) + 1);

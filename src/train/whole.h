@@ -28,19 +28,19 @@ enum soothe__matrix { /* bits */
 unsigned soothe__matrices_parse(const char *list);
 
 struct soothe__whole_request {
-    bool                     on;
-    const char              *name;                    /* of the objective, for the file; NULL: sft, preference, cppl */
-    unsigned                 matrices;                /* which learn; 0: all */
-    int32_t                  first_block, last_block; /* of which blocks; last 0: to the end */
-    bool                     full;                    /* they learn whole, without factors */
-    int32_t                  rank;                    /* 0: 16 */
-    double                   alpha;                   /* factors count alpha / rank; 0: 2 rank */
-    bool                     lora;                    /* out_path becomes a LoRA file, not a model */
-    const char              *merged_path;             /* beside a LoRA file, the model with it; NULL: none */
-    enum soothe__weight_form form;                    /* in which fixed weights are kept */
-    int32_t                  n_kl;                    /* single texts a step that hold the model where it was (lambda);
-                                                         sft, cppl */
-    bool                        cppl;                 /* n_pairs of the request are then sets a step */
+    bool        on;
+    const char *name;                   /* of the objective, for the file; NULL: sft, preference, cppl */
+    unsigned    matrices;               /* which learn; 0: all */
+    int32_t     first_block, end_block; /* of which blocks, the end not counted; end 0: all from first on */
+    bool        full;                   /* they learn whole, without factors */
+    int32_t     rank;                   /* 0: 16 */
+    double      alpha;                  /* factors count alpha / rank; 0: 2 rank */
+    bool        lora;                   /* out_path becomes a LoRA file, not a model */
+    const char *merged_path;            /* beside a LoRA file, the model with it; NULL: none */
+    enum soothe__weight_form form;      /* in which fixed weights are kept */
+    int32_t                  n_kl;      /* single texts a step that hold the model where it was (lambda);
+                                           sft, cppl */
+    bool                        cppl;   /* n_pairs of the request are then sets a step */
     struct soothe__cppl_options loss;
     enum soothe__set_key        set_key;
     uint32_t                    set_max; /* harmless and toxic texts of a set at most, each; 0: 5 */
@@ -57,8 +57,11 @@ struct soothe__whole;
 /* Opens the model and what it learns; run->whole is made. */
 enum soothe_status soothe__whole_open(struct soothe__run *run, struct soothe_error *err);
 void               soothe__whole_free(struct soothe__whole *w); /* NULL is fine */
-/* Sets, out of the run's texts. */
-enum soothe_status soothe__whole_texts(struct soothe__run *run, struct soothe_error *err);
+/* Under cppl, sets out of the run's texts; then, once the batches' sizes are known, room for them. */
+enum soothe_status soothe__whole_sets(struct soothe__run *run, struct soothe_error *err);
+size_t             soothe__whole_largest_set(const struct soothe__run *run); /* texts */
+size_t             soothe__whole_n_heldout(const struct soothe__run *run);   /* sets */
+enum soothe_status soothe__whole_room(struct soothe__run *run, struct soothe_error *err);
 /* Adds to the core's options what learns. */
 void soothe__whole_options(const struct soothe__run *run, struct soothe__train_options *o);
 /* The batch of run->step. */

@@ -31,7 +31,7 @@ static void add_facts(struct soothe__training_facts *f, const struct soothe__run
     soothe__training_facts(f, &run->r, run->report, &run->corpus, &run->heldout, run->hash);
     f->list[0].text = objective_name(run);
     soothe__training_fact_add(f, "blocks.first", NULL, w->first_block);
-    soothe__training_fact_add(f, "blocks.last", NULL, w->last_block);
+    soothe__training_fact_add(f, "blocks.last", NULL, w->end_block - 1);
     soothe__training_fact_add(f, "matrices", NULL, w->matrices);
     if (!w->full) {
         soothe__training_fact_add(f, "rank", NULL, w->rank);
