@@ -121,37 +121,46 @@ static enum soothe_status look_ahead(const struct soothe__own_corpus *own, const
     return status;
 }
 
-enum soothe_status soothe__own_corpus_make(struct soothe__own_corpus *own, struct soothe__train_request *r,
-                                           struct soothe_error *err) {
+enum soothe_status soothe__own_corpus_sample(struct soothe__own_corpus *own, const struct soothe__train_request *r,
+                                             struct soothe_error *err) {
     struct soothe__self_options        s;
     struct soothe__self_corpus_options c;
     if (!read_options(own, "tune", &s, &c))
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "options that are no numbers");
     own->samples_path =
         own->samples_out ? soothe__strdup(own->samples_out) : soothe__format("%s.samples.jsonl", r->out_path);
-    own->corpus_path = soothe__format("%s.corpus.jsonl", r->out_path);
-    if (!own->samples_path || !own->corpus_path)
+    if (!own->samples_path)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-    s.model_path    = r->model_path;
-    s.samples_path  = own->samples_path;
-    s.n_threads     = r->n_threads;
-    s.seed          = (uint32_t)r->seed;
-    s.stop          = r->stop;
-    c.samples_path  = own->samples_path;
-    c.corpus_path   = own->corpus_path;
-    c.neutral_paths = (const char *const *)own->neutral;
-    while (own->neutral && own->neutral[c.n_neutral])
-        c.n_neutral++;
-    c.seed                    = r->seed;
+    s.model_path              = r->model_path;
+    s.samples_path            = own->samples_path;
+    s.n_threads               = r->n_threads;
+    s.seed                    = (uint32_t)r->seed;
+    s.stop                    = r->stop;
     enum soothe_status status = look_ahead(own, r->model_path, err);
     if (!status && soothe__file_exists(own->samples_path))
         fprintf(stderr, "going on from the samples in %s\n", own->samples_path);
     if (!status)
         status = soothe__self_samples(&s, err);
+    return status ? status : soothe__sha256_file(own->samples_sha256, own->samples_path, err);
+}
+
+enum soothe_status soothe__own_corpus_make(struct soothe__own_corpus *own, struct soothe__train_request *r,
+                                           struct soothe_error *err) {
+    struct soothe__self_options        s;
+    struct soothe__self_corpus_options c;
+    if (!read_options(own, "tune", &s, &c))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "options that are no numbers");
+    own->corpus_path = soothe__format("%s.corpus.jsonl", r->out_path);
+    enum soothe_status status =
+        own->corpus_path ? soothe__own_corpus_sample(own, r, err) : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    c.samples_path  = own->samples_path;
+    c.corpus_path   = own->corpus_path;
+    c.neutral_paths = (const char *const *)own->neutral;
+    c.seed          = r->seed;
+    while (own->neutral && own->neutral[c.n_neutral])
+        c.n_neutral++;
     if (!status)
         status = soothe__self_corpus(&c, &own->report, err);
-    if (!status)
-        status = soothe__sha256_file(own->samples_sha256, own->samples_path, err);
     if (status)
         return status;
     fprintf(stderr, "%zu of %zu samples kept in %s, with %zu neutral texts\n", own->report.n_kept, own->report.n_scored,

@@ -22,8 +22,9 @@ struct soothe__own_corpus {
 
 /* Rows of popt's table for a variable `own`. */
 #define SOOTHE__OWN_CORPUS_OPTIONS(own)                                                                                 \
-    {"prompts", '\0', POPT_ARG_STRING, &(own).prompts, 0, "sgeat: what it goes on from: lines {\"prompt\"}", "FILE"},   \
-        {"prompts-max", '\0', POPT_ARG_STRING, &(own).n_prompts, 0, "sgeat: the first N of them (all)", "N"},           \
+    {"prompts", '\0', POPT_ARG_STRING, &(own).prompts, 0, "sgeat, acft: what it goes on from: lines {\"prompt\"}",      \
+     "FILE"},                                                                                                           \
+        {"prompts-max", '\0', POPT_ARG_STRING, &(own).n_prompts, 0, "sgeat, acft: the first N of them (all)", "N"},     \
         {"unprompted",                                                                                                  \
          '\0',                                                                                                          \
          POPT_ARG_STRING,                                                                                               \
@@ -31,16 +32,16 @@ struct soothe__own_corpus {
          0,                                                                                                             \
          "sgeat: texts from nothing (1000; with --prompts 0)",                                                          \
          "N"},                                                                                                          \
-        {"samples", '\0', POPT_ARG_STRING, &(own).n_samples, 0, "sgeat: continuations of each prompt (8)", "N"},        \
-        {"predict", 'n', POPT_ARG_STRING, &(own).n_predict, 0, "sgeat: tokens of each at most (40)", "N"},              \
+        {"samples", '\0', POPT_ARG_STRING, &(own).n_samples, 0, "sgeat, acft: continuations of each prompt (8)", "N"},  \
+        {"predict", 'n', POPT_ARG_STRING, &(own).n_predict, 0, "sgeat, acft: tokens of each at most (40)", "N"},        \
         {"samples-out",                                                                                                 \
          '\0',                                                                                                          \
          POPT_ARG_STRING,                                                                                               \
          &(own).samples_out,                                                                                            \
          0,                                                                                                             \
-         "sgeat: keep them there; those there are used (OUTPUT.samples.jsonl)",                                         \
+         "sgeat, acft: keep them there; those there are used (OUTPUT.samples.jsonl)",                                   \
          "FILE"},                                                                                                       \
-        {"scorer", '\0', POPT_ARG_STRING, &(own).scorer, 0, "sgeat: who judges them (default)", "SPEC"},                \
+        {"scorer", '\0', POPT_ARG_STRING, &(own).scorer, 0, "sgeat, acft: who judges them (default)", "SPEC"},          \
         {"keep-share", '\0', POPT_ARG_STRING, &(own).keep_share, 0, "sgeat: the cleanest so many are learnt (0.5)",     \
          "X"},                                                                                                          \
         {"clean-to", '\0', POPT_ARG_STRING, &(own).clean_to, 0, "sgeat: none with a higher score (1)", "X"},            \
@@ -55,6 +56,9 @@ struct soothe__own_corpus {
 const char *soothe__own_corpus_given(const struct soothe__own_corpus *own);
 /* Of all that was chosen, before anything is read: -1, or the exit code of a misuse. */
 int soothe__own_corpus_check(const struct soothe__own_corpus *own, const char *command);
+/* Samples the model of a request into own->samples_path. */
+enum soothe_status soothe__own_corpus_sample(struct soothe__own_corpus *own, const struct soothe__train_request *r,
+                                             struct soothe_error *err);
 /* Samples the model of a request with its output, seed, threads and stop, and writes the corpus, which becomes the
  * request's data; what it is made of becomes its facts. */
 enum soothe_status soothe__own_corpus_make(struct soothe__own_corpus *own, struct soothe__train_request *r,
