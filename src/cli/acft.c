@@ -200,7 +200,11 @@ enum soothe_status soothe__acft_make(struct soothe__acft *acft, struct soothe__o
     acft->kl_path = soothe__format("%s.kl.jsonl", r->out_path);
     if (!acft->kl_path)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-    enum soothe_status status = soothe__own_corpus_sample(own, r, err);
+    enum soothe_status status = acft->nado ? soothe__nado_open(&acft->head, acft->nado, r->model_path, err) : SOOTHE_OK;
+    soothe__nado_free(acft->head); /* only looked at, before hours of sampling */
+    acft->head = NULL;
+    if (!status)
+        status = soothe__own_corpus_sample(own, r, err);
     if (!status)
         status = write_kl_texts(acft, own->samples_path, err);
     if (!status)

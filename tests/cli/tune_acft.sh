@@ -32,8 +32,8 @@ grep -c 'soft labels .* own samples, success head tuned.gguf.nado.gguf$' report
 tune -o none.gguf --nado tuned.gguf.nado.gguf --samples-out tuned.gguf.samples.jsonl --power 0 >report
 cmp -s none.gguf named.gguf || echo different
 echo "--- another model's head"
-"$SOOTHE" tune --objective acft -m "$SOOTHE_TEST_MODEL" --data useful.jsonl --prompts prompts.jsonl --prompts-max 1 --samples 1 -n 1 \
-    --nado tuned.gguf.nado.gguf -o x.gguf 2>&1 >/dev/null | grep -c '^soothe: success head .* was made for the model of fingerprint'
+tune --nado "$SOOTHE_SOURCE/models/default.nado.gguf" -o x.gguf
+grep -c '^soothe: success head .* was made for the model of fingerprint' messages
 echo "--- misuse"
 try() {
     "$SOOTHE" tune --objective acft -m target.gguf -o x.gguf "$@" 2>&1
