@@ -166,8 +166,7 @@ static void test_a_step_moves_what_learns_alone(void **state) {
     soothe__train_core_free(core);
 }
 
-/* ---- weights kept elsewhere ---------------------------------------------------------------------------------------
- */
+/* ---- weights kept elsewhere ------------------------------------------------------------------------- */
 
 struct elsewhere {
     char    name[48];
@@ -222,8 +221,7 @@ static void test_weights_kept_elsewhere_change_nothing(void **state) {
     }
 }
 
-/* ---- factors of low rank --------------------------------------------------------------------------------------------
- */
+/* ---- factors of low rank ---------------------------------------------------------------------------- */
 
 /* With W' = W + s B A put in W's place, dB = s dW' A^T and dA = s B^T dW'. */
 static void test_factors_have_the_gradient_of_the_merged_weights(void **state) {

@@ -73,8 +73,7 @@ static uint16_t *bf16_of(struct record r) {
     return x;
 }
 
-/* ---- a case -------------------------------------------------------------------------------------------------------
- */
+/* ---- a case ----------------------------------------------------------------------------------------- */
 
 struct fixture {
     int                          i_case;
@@ -221,8 +220,7 @@ static void close_case(struct fixture *f) {
     free(f->rows);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------
- */
+/* ---- comparing -------------------------------------------------------------------------------------- */
 
 static void assert_near(const char *what, int i_case, double x, double reference, double relative) {
     if (!(fabs(x - reference) <= relative * (fabs(reference) + 1e-1)))
@@ -294,8 +292,7 @@ static void test_a_step_of_adamw_is_pytorchs(void **state) {
     }
 }
 
-/* ---- the contrastive loss by itself
- * ------------------------------------------------------------------------------------ */
+/* ---- the contrastive loss by itself ----------------------------------------------------------------- */
 
 static void test_contrastive_gradients_are_its_slope(void **state) {
     (void)state;

@@ -97,8 +97,7 @@ static void assert_same_file(const char *a, const char *b) {
     assert_string_equal(x, y);
 }
 
-/* ---- through the engine ---------------------------------------------------------------------------------------------
- */
+/* ---- through the engine ----------------------------------------------------------------------------- */
 
 /* Logits of the last token of a text, by the engine; lora NULL: none. The caller's to free. */
 static float *engine_logits(const char *model_path, const char *lora, const char *text, int32_t *n_vocab) {
@@ -258,8 +257,7 @@ static void test_only_what_was_chosen_learns(void **state) {
     assert_int_equal(soothe__matrices_parse("all"), SOOTHE__MATRIX_ALL);
 }
 
-/* ---- objectives
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- objectives ------------------------------------------------------------------------------------- */
 
 static void test_preference_orders_pairs_and_begins_at_the_model(void **state) {
     (void)state;
@@ -341,8 +339,7 @@ static void test_weights_of_texts_count(void **state) {
     assert_true(without.nll < with.nll - 0.2); /* held out are texts with numbers */
 }
 
-/* ---- going on
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- going on --------------------------------------------------------------------------------------- */
 
 struct stopper {
     int32_t               at;
@@ -399,8 +396,7 @@ static void test_a_file_of_states_changes_nothing(void **state) {
     }
 }
 
-/* ---- refusals
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- refusals --------------------------------------------------------------------------------------- */
 
 static void test_what_cannot_be_is_refused_with_a_sentence(void **state) {
     (void)state;

@@ -57,8 +57,7 @@ static size_t count(char *const *list) {
     return n;
 }
 
-/* ---- options ------------------------------------------------------------------------------------------------------
- */
+/* ---- options ---------------------------------------------------------------------------------------- */
 
 /* The place of a word in a list that ends in NULL, or -1 after saying so. Not given: 0. */
 static int choose(const char *text, const char *option, const char *const *words) {
@@ -218,8 +217,7 @@ static int check(const struct choice *c, const char *more) {
     return code < 0 ? SOOTHE__EXIT_DONE : code;
 }
 
-/* ---- output
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- output ----------------------------------------------------------------------------------------- */
 
 static json_t *json_sets(const struct soothe__whole_figures *f) {
     return json_pack("{s:I, s:o, s:o, s:o}", "n_sets", (json_int_t)f->n_sets, "loss", soothe__json_number(f->loss),
@@ -271,8 +269,7 @@ static void print_text(const struct soothe__train_report *p, const char *out_pat
                100 * (p->nll / p->nll_before - 1), p->n_heldout_texts);
 }
 
-/* ---- running
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- running ---------------------------------------------------------------------------------------- */
 
 static int train(struct soothe__train_request *r, struct choice *c, const char *model) {
     struct soothe_error         err;

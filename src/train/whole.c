@@ -102,8 +102,7 @@ void soothe__whole_free(struct soothe__whole *w) {
         free(all[i]);
 }
 
-/* ---- what it learns from ------------------------------------------------------------------------------------------
- */
+/* ---- what it learns from ---------------------------------------------------------------------------- */
 
 /* Texts of weight 0 are for KL alone: the held-out likelihood is of the others. */
 static void keep_weighted(struct soothe__corpus *c) {
@@ -180,8 +179,7 @@ static void weigh_rows(struct soothe__run *run, const struct soothe__train_batch
     }
 }
 
-/* ---- soft labels
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- soft labels ------------------------------------------------------------------------------------ */
 
 static void soften_row(void *user, int32_t row, float *z) {
     const struct soothe__run *run = user;
@@ -193,8 +191,7 @@ static void soften_row(void *user, int32_t row, float *z) {
     soothe__soften(&run->r.whole.soft, run->files.head, h, u, run->files.shape.n_vocab, d, z);
 }
 
-/* ---- cppl
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- cppl ------------------------------------------------------------------------------------------- */
 
 /* The mean l of each of the sets' texts, from their rows; n_rows of each go to counts. */
 static void mean_likelihoods(const struct soothe__train_batch *batch, const float *log_p, double *l, int32_t *counts,
@@ -246,8 +243,7 @@ static void add_set(struct soothe__whole *w, const struct soothe__paraphrase_set
     w->n_sets++;
 }
 
-/* ---- batches
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- batches ---------------------------------------------------------------------------------------- */
 
 enum soothe_status soothe__whole_batch(struct soothe__run *run, const struct soothe__train_batch **batch,
                                        struct soothe_error *err) {
@@ -285,8 +281,7 @@ enum soothe_status soothe__whole_batch(struct soothe__run *run, const struct soo
     return SOOTHE_OK;
 }
 
-/* ---- held-out sets
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- held-out sets ---------------------------------------------------------------------------------- */
 
 /* Adds a batch of sets from … on to the sums. */
 static enum soothe_status measure_sets(struct soothe__run *run, struct soothe__batches *batches, size_t from,

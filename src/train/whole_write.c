@@ -49,8 +49,7 @@ static void add_facts(struct soothe__training_facts *f, const struct soothe__run
     soothe__training_fact_add(f, "result.kl_before", NULL, run->report->kl_before);
 }
 
-/* ---- merging -------------------------------------------------------------------------------------------------------
- */
+/* ---- merging ---------------------------------------------------------------------------------------- */
 
 /* The tensor's new values (n_out, n_in). */
 static enum soothe_status replace(void *values_new, int64_t first_row, int64_t n_rows, int64_t ne0, float *values,
@@ -116,8 +115,7 @@ static enum soothe_status write_merged(const struct soothe__run *run, const char
     return status;
 }
 
-/* ---- a LoRA file
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- a LoRA file ------------------------------------------------------------------------------------ */
 
 static enum soothe_status set_keys(struct gguf_context *meta, const struct soothe__run *run,
                                    const struct soothe__training_facts *facts, struct soothe_error *err) {
