@@ -155,3 +155,22 @@ LC_ALL=C sed 's/soothe\.table\.weight/soothe.table.weighd/' table.gguf >bad-tabl
 LC_ALL=C sed 's/soothe-token-table/soothe-token-tablf/g' table.gguf >bad-table-type.gguf
 printf 'good\nb*d\n' >bad-list.txt
 cp table.gguf list.txt bad-table-*.gguf bad-list.txt bad-empty.gguf "$out"
+
+out=${out%/*}/diff
+mkdir -p "$out"
+rm -f bad-*.gguf
+"$soothe" edit surgery -m probed.gguf --probe final.gguf --rows 5 -o edited.gguf --diff add.gguf --keep-rows >/dev/null
+"$soothe" edit surgery -m probed.gguf --probe final.gguf --rows 5 --diff small.gguf >/dev/null
+"$soothe" edit diff -m edited.gguf --base probed.gguf -o rows.gguf --keep-rows >/dev/null
+"$tiny" stranger.gguf d=32 blocks=1 seed=2
+"$soothe" probe train -m stranger.gguf --data texts.jsonl --layers final --pool last -o strange.gguf >/dev/null
+"$soothe" edit surgery -m stranger.gguf --probe strange.gguf --rows 5 --diff other-model.gguf >/dev/null
+head -c 700 add.gguf >bad-cut-header.gguf
+head -c $(($(stat -c %s rows.gguf) - 200)) rows.gguf >bad-cut-data.gguf
+for word in factors tensors ids add gate fingerprint; do # a word with another last letter
+    LC_ALL=C sed "s/${word%?}${word: -1}/${word%?}Z/g" add.gguf >"bad-$word.gguf"
+done
+LC_ALL=C sed 's/0\.new/0.nez/' rows.gguf >bad-no-rows.gguf
+cp probed.gguf bad-no-diff.gguf
+: >bad-empty.gguf
+cp add.gguf small.gguf rows.gguf other-model.gguf bad-*.gguf "$out"

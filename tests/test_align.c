@@ -387,19 +387,74 @@ static void test_transfer_to_its_own_target_changes_nothing(void **state) {
     struct soothe_error          err;
     struct soothe__align_request r = request(SOOTHE__ALIGN_TRANSFER);
     for (int ridge = 0; ridge < 2; ridge++) {
-        r.ridge_transfer                         = ridge;
+        r.map                                    = ridge ? SOOTHE__MAP_RIDGE : SOOTHE__MAP_PROCRUSTES;
         r.ridge                                  = 1e-7;
         const struct soothe__align_report report = align(&r);
         struct soothe_calibrator         *x      = open_with(TRAINED, OUT, TARGET), *y;
         must(soothe_calibrator_open(&y, TRAINED, TARGET, NULL, &err), &err);
         assert_true(report.top1 == 1.0 && report.has_a && report.has_b && report.has_bias);
-        assert_true(report.strength == 0.5f); /* the calibrator's own */
+        assert_true(report.strength == 0.5f); /* the calibrator's own, since its drift is the same */
+        assert_int_equal(report.strength_by, SOOTHE__STRENGTH_DRIFT);
+        assert_true(fabs(report.drift / report.own_drift - 1) < 0.03);
         assert_near("A", x->fusion.a, y->fusion.a, 64 * 64, 2e-3);
         assert_near("B", x->fusion.b, y->fusion.b, 64 * 64, 2e-3);
         assert_near("bias", x->fusion.bias, y->fusion.bias, 64, 2e-3);
         soothe_calibrator_free(x);
         soothe_calibrator_free(y);
     }
+}
+
+static double cosine(const float *x, const float *y, size_t n) {
+    double xy = 0, xx = 0, yy = 0;
+    for (size_t i = 0; i < n; i++) {
+        xy += (double)x[i] * (double)y[i];
+        xx += (double)x[i] * (double)x[i];
+        yy += (double)y[i] * (double)y[i];
+    }
+    return xy / sqrt(xx * yy);
+}
+
+/* A contrastive map is no inverse of its way back, but both find the same directions again. */
+static void test_transfer_by_a_contrastive_map(void **state) {
+    (void)state;
+    struct soothe_error          err;
+    struct soothe_calibrator    *x, *y;
+    struct soothe__align_request r = request(SOOTHE__ALIGN_TRANSFER);
+    r.map                          = SOOTHE__MAP_CONTRASTIVE;
+    r.contrastive.n_epochs         = 600;
+    r.n_data = r.n_heldout                   = 0;
+    const struct soothe__align_report report = align(&r);
+    assert_true(report.top1 > 0.9); /* measured: 1 */
+    assert_true(report.n_drift_texts == 20 && report.strength_by == SOOTHE__STRENGTH_DRIFT);
+    x = open_with(TRAINED, OUT, TARGET);
+    must(soothe_calibrator_open(&y, TRAINED, TARGET, NULL, &err), &err);
+    assert_true(x->default_strength == report.strength);
+    assert_true(cosine(x->fusion.a, y->fusion.a, 64 * 64) > 0.6); /* .79 */
+    assert_true(cosine(x->fusion.b, y->fusion.b, 64 * 64) > 0.4); /* .64 */
+    soothe_calibrator_free(x);
+    soothe_calibrator_free(y);
+}
+
+/* The strength is where clean text drifts as far as beside the calibrator's own model, whatever the scale of what was
+ * carried over; and one that is asked for stays. */
+static void test_a_strength_is_found_by_its_drift(void **state) {
+    (void)state;
+    struct soothe__align_request r = request(SOOTHE__ALIGN_TRANSFER);
+    r.model_path                   = OTHER;
+    r.map                          = SOOTHE__MAP_RIDGE;
+    for (int data = 0; data < 2; data++) {
+        r.n_data = r.n_heldout = data ? 1 : 0;
+        for (int k = 0; k < 2; k++) {
+            r.ridge                                  = k ? 1.0 : 1e-2; /* the larger, the weaker */
+            const struct soothe__align_report report = align(&r);
+            assert_int_equal(report.strength_by, SOOTHE__STRENGTH_DRIFT);
+            assert_true(report.own_strength == 0.5f && report.strength > 0.03f && report.strength < 8.0f);
+            assert_true(fabs(report.drift / report.own_drift - 1) < 0.15);
+        }
+    }
+    r.strength                               = 3;
+    const struct soothe__align_report report = align(&r);
+    assert_true(report.strength == 3.0f && report.strength_by == SOOTHE__STRENGTH_ASKED && isnan(report.drift));
 }
 
 /* Another vocabulary, another width, no data: a matrix stands alone, and training goes on from it. */
@@ -574,6 +629,8 @@ int main(void) {
         cmocka_unit_test(test_states_are_kept_for_the_next_run),
         cmocka_unit_test(test_fused_lowers_the_loss_of_clean_texts),
         cmocka_unit_test(test_transfer_to_its_own_target_changes_nothing),
+        cmocka_unit_test(test_transfer_by_a_contrastive_map),
+        cmocka_unit_test(test_a_strength_is_found_by_its_drift),
         cmocka_unit_test(test_transfer_to_another_model_and_on_from_there),
         cmocka_unit_test(test_a_random_map_retrieves_nothing),
         cmocka_unit_test(test_blocks_serve_a_target_of_another_vocabulary),

@@ -594,6 +594,63 @@ static void test_a_batch_at_wrong_positions_takes_nothing_with_it(void **state) 
     close_pair(&p);
 }
 
+/* ---- the embedding stays in its file -------------------------------------------------------------------- */
+
+/* The whole model as its own calibrator: from the embedding's rows it comes to the states that the target has from
+ * tokens. */
+static void test_rows_of_the_embedding_give_the_states_of_tokens(void **state) {
+    (void)state;
+    for (int f = 0; f < N_FAMILIES; f++) {
+        const bool             shares = FAMILIES[f] == TINY_LLAMA || FAMILIES[f] == TINY_QWEN2;
+        struct pair            p      = open_pair(FAMILIES[f], 4, CALIBRATOR);
+        struct soothe_session *s      = open_session(&p, true, 0.3f);
+        int32_t                n_t, n_c, d_t, d_c;
+        soothe_session_capture(s, true);
+        decode_range(s, 3, 3, 0, 40); /* two pieces */
+        const float *h_t = soothe_session_states(s, SOOTHE_STATE_TARGET, &n_t, &d_t);
+        const float *h_c = soothe_session_states(s, SOOTHE_STATE_CALIBRATOR, &n_c, &d_c);
+        assert_int_equal(n_t, 40);
+        assert_int_equal(n_c, 40);
+        assert_int_equal(d_t, d_c);
+        assert_true(largest_difference(h_t, h_c, n_t * d_t) < FLOAT_TOLERANCE);
+        assert_int_equal(p.cal->embedding != NULL, shares);
+        assert_null(p.cal->vocabulary);
+        const uint64_t embedding =
+            (uint64_t)(p.n_vocab - 2) * (uint64_t)p.d * sizeof(float); /* one row, head and all */
+        if (shares)
+            assert_true(llama_model_size(p.cal->model) + embedding <= llama_model_size(p.target));
+        soothe_session_free(s);
+        close_pair(&p);
+    }
+}
+
+static void test_a_base_that_shrinks_fails_the_decode_and_nothing_else(void **state) {
+    (void)state;
+    struct soothe_error    err;
+    struct pair            p     = open_pair(TINY_LLAMA, 2, TRAINED);
+    struct soothe_session *s     = open_session(&p, true, 0.8f);
+    struct soothe_session *fresh = open_session(&p, true, 0.8f);
+    char                  *kept  = NULL;
+    size_t                 size  = 0;
+    llama_token            token = token_at(0, 10);
+    decode_range(s, 0, 0, 0, 10);
+    must(soothe__read_file(&kept, &size, TRAINED, &err), &err);
+    assert_int_equal(truncate(TRAINED, 1000), 0);
+    assert_int_equal(soothe_decode(s, llama_batch_get_one(&token, 1), &err), SOOTHE_E_IO);
+    assert_non_null(strstr(err.message, "the file ends early"));
+    FILE *stream = fopen(TRAINED, "r+b");
+    assert_non_null(stream);
+    assert_int_equal(fwrite(kept, 1, size, stream), size);
+    assert_int_equal(fclose(stream), 0);
+    decode_range(s, 0, 0, 10, 20);
+    decode_range(fresh, 0, 0, 0, 20);
+    assert_true(largest_difference(logits(s, 9), logits(fresh, 19), p.n_vocab) < FLOAT_TOLERANCE);
+    free(kept);
+    soothe_session_free(s);
+    soothe_session_free(fresh);
+    close_pair(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alpha_zero_changes_no_logit),
@@ -606,6 +663,8 @@ int main(void) {
         cmocka_unit_test(test_a_copied_sequence_goes_on_like_its_source),
         cmocka_unit_test(test_fused_logits_are_the_head_applied_to_the_fused_states),
         cmocka_unit_test(test_fusing_a_row_agrees_with_numpy),
+        cmocka_unit_test(test_rows_of_the_embedding_give_the_states_of_tokens),
+        cmocka_unit_test(test_a_base_that_shrinks_fails_the_decode_and_nothing_else),
         cmocka_unit_test(test_a_matrix_alone_needs_no_blocks),
         cmocka_unit_test(test_a_cut_loads_in_the_engine_by_itself),
         cmocka_unit_test(test_a_packed_delta_gives_the_logits_of_the_full_calibrator),

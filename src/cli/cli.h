@@ -59,6 +59,8 @@ extern const struct soothe__command soothe__command_methods;
 int                                 soothe__cmd_methods(int argc, const char **argv);
 extern const struct soothe__command soothe__command_cfl;
 int                                 soothe__cmd_cfl(int argc, const char **argv);
+extern const struct soothe__command soothe__command_edit;
+int                                 soothe__cmd_edit(int argc, const char **argv);
 
 /* ---- options.c ---------------------------------------------------------------------------------- */
 

@@ -60,6 +60,8 @@ static json_t *json_heldout(const struct soothe__align_figures *f) {
                      "nll_toxic_plain", soothe__json_number(f->nll_rejected_plain));
 }
 
+static const char *const BY[] = {"asked", "steps", "own", "drift"};
+
 static int print_json(const struct soothe__align_request *r, const struct soothe__align_report *p) {
     json_t *o = json_pack("{s:s, s:s, s:f, s:b, s:b, s:b}", "alignment", r->out_path, "objective",
                           soothe__align_objective_name(r->objective), "strength", (double)p->strength, "a", p->has_a,
@@ -75,6 +77,10 @@ static int print_json(const struct soothe__align_request *r, const struct soothe
                                   p->n_steps, "n_state_rows", (json_int_t)p->n_state_rows, "loss",
                                   soothe__json_number(p->loss), "seconds", p->seconds, "state_seconds",
                                   p->state_seconds));
+    json_object_set_new(o, "chosen_strength",
+                        json_pack("{s:s, s:o, s:o, s:f, s:I}", "by", BY[p->strength_by], "kl",
+                                  soothe__json_number(p->drift), "own_kl", soothe__json_number(p->own_drift),
+                                  "own_strength", (double)p->own_strength, "n_texts", (json_int_t)p->n_drift_texts));
     json_object_set_new(o, "heldout", json_heldout(&p->heldout));
     return soothe__print_json(o, 6);
 }
@@ -90,6 +96,11 @@ static void print_text(const struct soothe__align_request *r, const struct sooth
     printf("%s\n", r->out_path);
     printf("  holds          %s%s%s, strength %g\n", p->has_a ? " A" : "", p->has_b ? " B" : "",
            p->has_bias ? " bias" : "", (double)p->strength);
+    if (p->strength_by == SOOTHE__STRENGTH_DRIFT)
+        printf("  strength        KL to plain %.4f on %zu clean texts; beside its own model at %g: %.4f\n", p->drift,
+               p->n_drift_texts, (double)p->own_strength, p->own_drift);
+    else if (p->strength_by == SOOTHE__STRENGTH_OWN && p->own_strength > 0)
+        printf("  strength        the calibrator's own, not made for this model: soothe tune finds a better one\n");
     if (p->n_common)
         printf("  tokens          %zu in common of the calibrator's %zu and the target's %zu\n", p->n_common,
                p->n_vocab_x, p->n_vocab_y);
@@ -170,7 +181,7 @@ static int check_numbers(const struct choice *c) {
                   {"--epochs", r->contrastive.n_epochs, 1, 1000},
                   {"--negatives", r->contrastive.n_negatives, 1, 1000},
                   {"--temperature", r->contrastive.temperature, 1e-3, 100},
-                  {"--default-strength", isnan(c->strength) ? 1.0 : (double)c->strength, 0, 100}};
+                  {"--strength", isnan(c->strength) ? 1.0 : (double)c->strength, 0, 100}};
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
         if (!(ranges[i].value >= ranges[i].lo && ranges[i].value <= ranges[i].hi))
             return soothe__print_misuse("align", "%s must be from %g to %g, not %g", ranges[i].name, ranges[i].lo,
@@ -185,6 +196,7 @@ static int one_of(const char *word, const char *first, const char *second) {
 
 static int check(struct choice *c, const char *more) {
     const int objective = soothe__align_objective_find(c->objective ? c->objective : "preference");
+    const int map       = soothe__align_map_find(c->map ? c->map : "procrustes");
     if (more)
         return soothe__print_misuse("align", "\"%s\" belongs to no option", more);
     if (!c->model)
@@ -200,17 +212,17 @@ static int check(struct choice *c, const char *more) {
                                     "what for? --calibrator FILE, or --matrix for one on the target's own state");
     if (c->base && !c->calibrator)
         return soothe__print_misuse("align", "--base needs a --calibrator");
-    if (one_of(c->map, "procrustes", "ridge") < 0)
-        return soothe__print_misuse("align", "--map is procrustes or ridge, not \"%s\"", c->map);
+    if (map < 0)
+        return soothe__print_misuse("align", "--map is procrustes, ridge or contrastive, not \"%s\"", c->map);
     if (one_of(c->on, "tokens", "states") < 0)
         return soothe__print_misuse("align", "--on is tokens or states, not \"%s\"", c->on);
     if (c->precision && one_of(c->precision, "bf16", "f32") < 0)
         return soothe__print_misuse("align", "--precision is bf16 or f32, not \"%s\"", c->precision);
     if (c->map && objective != SOOTHE__ALIGN_TRANSFER)
         return soothe__print_misuse("align", "--map is for --objective transfer");
-    c->r.objective      = (enum soothe__align_objective)objective;
-    c->r.ridge_transfer = one_of(c->map, "procrustes", "ridge") == 1;
-    c->r.on_states      = one_of(c->on, "tokens", "states") == 1;
+    c->r.objective = (enum soothe__align_objective)objective;
+    c->r.map       = (enum soothe__align_map)map;
+    c->r.on_states = one_of(c->on, "tokens", "states") == 1;
     if (soothe__align_has_steps(c->r.objective) && !c->data && !c->own.self)
         return soothe__print_misuse("align", "on what? --data FILE, or --self --prompts FILE");
     const int code = soothe__own_pairs_check(&c->own, "align");
@@ -277,14 +289,17 @@ int soothe__cmd_align(int argc, const char **argv) {
         NUMBER_OPTION("lambda", lambda, "weight of KL to plain"),
         NUMBER_OPTION("weight-decay", weight_decay, "of matrices"),
         NUMBER_OPTION("clip", clip, "norm of the gradient; 0: no limit"),
-        TEXT_OPTION("map", '\0', map, "of transfer: procrustes (default) or ridge", "NAME"),
+        TEXT_OPTION("map", '\0', map, "of transfer: procrustes (default), ridge or contrastive", "NAME"),
         TEXT_OPTION("on", '\0', on, "ridge and procrustes: tokens (default) or states of the data", "NAME"),
         NUMBER_OPTION("ridge", ridge, "penalty, in units of the mean square"),
         COUNT_OPTION("epochs", contrastive.n_epochs, "of contrastive"),
         COUNT_OPTION("negatives", contrastive.n_negatives, "of contrastive"),
         NUMBER_OPTION("temperature", contrastive.temperature, "of contrastive"),
-        {"default-strength", '\0', POPT_ARG_FLOAT, &c.strength, 0,
-         "recommended by the file, and measured at; default: 1, or the calibrator's own", "X"},
+        {"strength", '\0', POPT_ARG_FLOAT, &c.strength, 0,
+         "recommended by the file, and measured at; default: 1 for steps, else where clean text drifts as far as "
+         "beside the calibrator's own model",
+         "X"},
+        {"default-strength", '\0', POPT_ARG_FLOAT | POPT_ARGFLAG_DOC_HIDDEN, &c.strength, 0, NULL, NULL},
         TEXT_OPTION("states", '\0', states, "keep the states there for further runs", "FILE"),
         {"seed", 's', POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &c.seed, 0, "of order, split and samples", "N"},
         TEXT_OPTION("precision", '\0', precision, "bf16 or f32; default: the faster one", "TYPE"),

@@ -25,7 +25,8 @@ const struct soothe__command soothe__command_eval = {
         "\n"
         "Prompts are RealToxicityPrompts' own JSON lines or any JSON lines, CSV or TSV. A method is a name and "
         "options\n"
-        "with colons between: fusion:strength=0.5:calibrator=FILE; strength=A..B/N is N methods; cfl+fusion is both. The first one is "
+        "with colons between: fusion:strength=0.5:calibrator=FILE; strength=A..B/N is N methods; cfl+fusion is both. "
+        "The first one is "
         "what\n"
         "the others are compared with. DIR/report.json has all figures and what they mean (docs/evaluation.md).\n",
 };
@@ -97,8 +98,9 @@ static enum soothe_status evaluate(struct soothe__eval_options *o, const struct 
     char              *model = NULL, *ppl_model = NULL;
     enum soothe_status status = soothe__choose_model(&model, c->model, err);
     if (!status && c->ppl_model)
-        status = soothe__pull_model(&ppl_model, c->ppl_model, err);
+        status = soothe__choose_model(&ppl_model, c->ppl_model, err);
     o->model_path     = model;
+    o->model_name     = soothe__laid_name(c->model, model);
     o->ppl_model_path = ppl_model;
     if (!status)
         status = soothe__eval_run(o, err);
@@ -163,8 +165,7 @@ int soothe__cmd_eval(int argc, const char **argv) {
         TEXT_OPTION("field", '\0', field, "the prompt's column (prompt.text, prompt or text)", "NAME"),
         TEXT_OPTION("limit", '\0', limit, "the first N prompts of each file", "N"),
         FLAG_OPTION("skip-bad", skip_bad, "leave bad rows out and count them"),
-        TEXT_OPTION("methods", '\0', methods,
-                    "METHOD[:KEY=VALUE][+METHOD...],... (plain,fusion)", "LIST"),
+        TEXT_OPTION("methods", '\0', methods, "METHOD[:KEY=VALUE][+METHOD...],... (plain,fusion)", "LIST"),
         LIST_OPTION("scorer", scorers, "default, lexicon, a file, command:...; the first is the main one", "SPEC"),
         TEXT_OPTION("ppl-model", '\0', ppl_model, "who judges perplexity (the plain target itself)", "MODEL"),
         TEXT_OPTION("ppl-samples", '\0', n_ppl_samples, "the first of each prompt that get a perplexity (all)", "N"),

@@ -192,17 +192,17 @@ static enum soothe_status speak(struct job *job, const struct choice *c, struct 
     volatile sig_atomic_t           *stop  = soothe__interrupt_flag();
     struct soothe__generate_options *g     = &job->generate;
     struct soothe__generate_stats    stats = {0};
-    job->output =
-        (struct soothe__run_output){.style = {.json = c->json, .compare = c->compare, .echo = c->echo, .mask = c->mask},
-                                    .prompts    = &job->prompts,
-                                    .method     = &job->applied,
-                                    .vocab      = llama_model_get_vocab(job->model),
-                                    .model_path = job->model_path,
-                                    .seed       = g->sampling.seed,
-                                    .probe      = job->probe,
-                                    .gated      = soothe__chain_has_stage(&job->chain, "gate"),
-                                    .n_doses    = c->compare ? 2 : 1,
-                                    .stop       = stop};
+    job->output                            = (struct soothe__run_output){
+                                   .style      = {.json = c->json, .compare = c->compare, .echo = c->echo, .mask = c->mask},
+                                   .prompts    = &job->prompts,
+                                   .method     = &job->applied,
+                                   .vocab      = llama_model_get_vocab(job->model),
+                                   .model_path = soothe__laid_name(c->model, job->model_path) ? c->model : job->model_path,
+                                   .seed       = g->sampling.seed,
+                                   .probe      = job->probe,
+                                   .gated      = soothe__chain_has_stage(&job->chain, "gate"),
+                                   .n_doses    = c->compare ? 2 : 1,
+                                   .stop       = stop};
     g->stop                   = stop;
     g->on_token               = soothe__run_output_on_token;
     g->on_done                = soothe__run_output_on_done;

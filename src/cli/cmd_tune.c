@@ -223,8 +223,9 @@ static enum soothe_status tune(struct soothe__tune_options *o, struct soothe__tu
                                char **model, char **ppl_model, struct soothe_error *err) {
     enum soothe_status status = soothe__choose_model(model, c->model, err);
     if (!status && c->ppl_model)
-        status = soothe__pull_model(ppl_model, c->ppl_model, err);
+        status = soothe__choose_model(ppl_model, c->ppl_model, err);
     o->eval.model_path     = *model;
+    o->eval.model_name     = soothe__laid_name(c->model, *model);
     o->eval.ppl_model_path = *ppl_model;
     if (!status)
         status = soothe__make_folders(c->out, err);

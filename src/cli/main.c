@@ -27,6 +27,7 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_nado,
     &soothe__command_methods,
     &soothe__command_cfl,
+    &soothe__command_edit,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 

@@ -64,8 +64,12 @@ bool soothe__read_seed(uint32_t *seed, const char *text, const char *command);
 
 /* ---- which model: prompt_list.c has the texts, model_choice.c the file --------------------------------- */
 
-/* The file of a model by name, address or path (soothe__pull_model); NULL: the default of the manifest. */
+/* The file of a model by name, address or path (soothe__pull_model); NULL: the default of the manifest.
+ * "MODEL+DIFF…": the model with diffs (src/edit/diff.h) laid over it; "+DIFF": over the default one. */
 enum soothe_status soothe__choose_model(char **path, const char *name, struct soothe_error *err);
+
+/* How to call a chosen model that has no file of its own, diffs being laid over it: as the user did. NULL: it has one. */
+const char *soothe__laid_name(const char *name, const char *path);
 
 /* ---- rewritten prompts: tell_events.c -------------------------------------------------------------------- */
 

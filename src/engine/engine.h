@@ -75,8 +75,9 @@ int32_t soothe__block_of_tensor(const char *name);
 
 /* A GGUF to be: metadata in .meta (set it with gguf_set_…), tensors by the two functions below.
  * Nothing is read or written before soothe__gguf_plan_write, which streams. */
-struct soothe__row_change { /* of a copied tensor's rows on their way into the new file */
-    /* rows [n_rows x row_size bytes] hold rows first_row …, in ascending order, and are changed in place */
+struct soothe__row_change { /* of a tensor's rows on their way into the new file */
+    /* rows [n_rows x row_size bytes] are rows first_row …, in ascending order: those copied, to be changed in place,
+     * or, of a tensor that is made, room to be filled */
     enum soothe_status (*change)(void *user, int64_t first_row, int64_t n_rows, void *rows, struct soothe_error *err);
     void  *user;
     size_t row_size;
@@ -84,7 +85,7 @@ struct soothe__row_change { /* of a copied tensor's rows on their way into the n
 struct soothe__planned_tensor {
     const struct soothe__gguf *from; /* copied bytewise from here, or NULL: */
     int64_t                    i_from;
-    void                      *data; /* owned by the plan */
+    void                      *data; /* owned by the plan, or NULL: made by change */
     size_t                     size;
     struct soothe__row_change  change; /* .change NULL: none */
 };
@@ -107,6 +108,10 @@ void soothe__gguf_plan_change_rows(struct soothe__gguf_plan *plan, const struct 
  * type's block size, F16 is taken instead. */
 enum soothe_status soothe__gguf_plan_add(struct soothe__gguf_plan *plan, const char *name, const float *values,
                                          int n_dims, const int64_t *ne, enum ggml_type type, struct soothe_error *err);
+/* Adds a tensor of ne[1] rows of ne[0] values that are made as they are written. */
+enum soothe_status soothe__gguf_plan_make(struct soothe__gguf_plan *plan, const char *name, enum ggml_type type,
+                                          const int64_t ne[2], const struct soothe__row_change *make,
+                                          struct soothe_error *err);
 /* Adds (ne[1], ne[0]) bytes as they are, as a tensor of type I8. */
 enum soothe_status soothe__gguf_plan_add_i8(struct soothe__gguf_plan *plan, const char *name, const int8_t *values,
                                             const int64_t ne[2], struct soothe_error *err);

@@ -87,6 +87,16 @@ enum soothe_status soothe__gguf_plan_add(struct soothe__gguf_plan *plan, const c
     return SOOTHE_OK;
 }
 
+enum soothe_status soothe__gguf_plan_make(struct soothe__gguf_plan *plan, const char *name, enum ggml_type type,
+                                          const int64_t ne[2], const struct soothe__row_change *make,
+                                          struct soothe_error *err) {
+    const enum soothe_status status = add_shape(plan, name, 2, ne, type, err);
+    if (status == SOOTHE_OK) {
+        soothe__gguf_plan_change_rows(plan, make);
+    }
+    return status;
+}
+
 enum soothe_status soothe__gguf_plan_add_i8(struct soothe__gguf_plan *plan, const char *name, const int8_t *values,
                                             const int64_t ne[2], struct soothe_error *err) {
     const size_t size = (size_t)(ne[0] * ne[1]);
@@ -117,11 +127,14 @@ static bool write_padding(FILE *stream, size_t size, size_t alignment) {
     return true;
 }
 
-/* Bytes [at, at + n) of a tensor that is copied, changed if it is to be. */
+/* Bytes [at, at + n) of a tensor that is copied, changed if it is to be, or made. */
 static enum soothe_status read_piece(const struct soothe__planned_tensor *t, size_t at, char *buffer, size_t n,
                                      struct soothe_error *err) {
     const struct soothe__row_change *c      = &t->change;
-    enum soothe_status               status = soothe__gguf_read(t->from, t->i_from, at, buffer, n, err);
+    enum soothe_status               status = SOOTHE_OK;
+    if (t->from) {
+        status = soothe__gguf_read(t->from, t->i_from, at, buffer, n, err);
+    }
     if (status == SOOTHE_OK && c->change) {
         status = c->change(c->user, (int64_t)(at / c->row_size), (int64_t)(n / c->row_size), buffer, err);
     }
@@ -133,8 +146,8 @@ static enum soothe_status write_tensor(const struct soothe__planned_tensor *t, F
     const size_t step = t->change.change ? buffer_size / t->change.row_size * t->change.row_size : buffer_size;
     for (size_t at = 0; at < t->size; at += step) {
         const size_t n     = t->size - at < step ? t->size - at : step;
-        const char  *bytes = t->from ? buffer : (const char *)t->data + at;
-        if (t->from) {
+        const char  *bytes = t->data ? (const char *)t->data + at : buffer;
+        if (!t->data) {
             enum soothe_status status = read_piece(t, at, buffer, n, err);
             if (status != SOOTHE_OK) {
                 return status;

@@ -185,8 +185,9 @@ enum soothe_status soothe__eval_samples_read(const char *path, const struct soot
 /* ---- what a command asks for -------------------------------------------------------------------------------- */
 
 struct soothe__eval_options {
-    const char                  *model_path, *ppl_model_path; /* ppl NULL: the target itself */
-    const char                  *out;
+    const char *model_path, *ppl_model_path; /* ppl NULL: the target itself */
+    const char *model_name; /* for the report, of a model that has no file of its own; NULL: the file's */
+    const char *out;
     struct soothe__eval_methods  methods;
     const char *const           *scorers; /* specs, NULL-terminated; the first is the main one */
     struct soothe__eval_source   prompts, benign, corpus;

@@ -360,6 +360,8 @@ static enum soothe_status make_manifest(struct soothe__eval_work *w, struct soot
     json_object_set_new(m, "tool", json_string("soothe " SOOTHE_VERSION));
     json_object_set_new(m, "engine", json_string(engine));
     json_object_set_new(m, "model", json_file(o->model_path, &status, err));
+    if (o->model_name)
+        json_object_set_new(json_object_get(m, "model"), "file", json_string(o->model_name));
     json_object_set_new(m, "ppl_model", json_ppl_model(w, &status, err));
     json_object_set_new(m, "methods", json_methods(w, &status, err));
     json_object_set_new(m, "scorers", json_scorers(w, &status, err));

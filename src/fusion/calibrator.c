@@ -1,19 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Opening a calibrator for a target: checks that they belong together, lays a delta over its
- * base, and gives the engine the resulting model as a file in memory. */
-#ifdef __linux__
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* memfd_create */
-#endif
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
-#include <errno.h>
+ * Opening a calibrator for a target: checks that they belong together, then loads what it has. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "fusion/alignment_file.h"
 #include "fusion/calibrator_file.h"
+#include "fusion/calibrator_model.h"
 #include "fusion/fusion.h"
 #include "fusion/vocabulary_check.h"
 
@@ -26,8 +18,7 @@ struct soothe_calibrator_params soothe_calibrator_params_default(void) {
 /* Does it split text as the target does? If not, it follows the target's text (docs/fusion.md). bare: no matrix is
  * wanted, only its states. */
 static enum soothe_status compare_vocabularies(struct soothe_calibrator *cal, const struct soothe__gguf *g,
-                                               const struct soothe__gguf *target, bool bare,
-                                               struct soothe_error *err) {
+                                               const struct soothe__gguf *target, bool bare, struct soothe_error *err) {
     char        hex[65];
     const char *ours = soothe__gguf_find_string(g, SOOTHE__KEY_BASE_TOKENIZER);
     soothe__tokenizer_hash(hex, target);
@@ -132,175 +123,14 @@ void soothe__fusion_free(struct soothe__fusion *f) {
 
 /* ---- the model ------------------------------------------------------------------------------------ */
 
-/* The engine never computes the calibrator's head, but some architectures cannot load without one. */
-static bool head_is_optional(const char *architecture) {
-    static const char *const names[] = {"llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(architecture, names[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_wide_type(enum ggml_type type) {
-    return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
-}
-
-/* Adds one tensor: as it is in from, or with the delta's values added, or in a smaller data type. */
-static enum soothe_status plan_tensor(struct soothe__gguf_plan *plan, const struct soothe__gguf *from, int64_t i,
-                                      const struct soothe__gguf *delta, const struct soothe_calibrator_params *p,
-                                      struct soothe_error *err) {
-    const char    *name    = gguf_get_tensor_name(from->meta, i);
-    const int64_t *ne      = gguf_get_tensor_ne(from->meta, i);
-    const int64_t  i_delta = delta ? gguf_find_tensor(delta->meta, name) : -1;
-    const bool     matrix  = ne[1] > 1 && ne[2] == 1 && ne[3] == 1;
-    const bool     shrink  = !p->keep_type && matrix && soothe__block_of_tensor(name) >= 0 &&
-                        is_wide_type(gguf_get_tensor_type(from->meta, i)) && !is_wide_type(p->block_type);
-    if (i_delta < 0 && !shrink) {
-        return soothe__gguf_plan_copy(plan, from, i, err);
-    }
-    const int64_t      n      = soothe__gguf_n_elements(from, i);
-    float             *values = NULL, *change = NULL;
-    enum soothe_status status = soothe__gguf_read_f32(from, i, &values, err);
-    if (status == SOOTHE_OK && i_delta >= 0) {
-        status = soothe__gguf_get_f32(delta, name, n, &change, err);
-    }
-    for (int64_t k = 0; k < n && status == SOOTHE_OK && change; k++) {
-        values[k] += change[k];
-    }
-    if (status == SOOTHE_OK) {
-        const enum ggml_type type = !matrix ? GGML_TYPE_F32 : p->keep_type ? GGML_TYPE_F32 : p->block_type;
-        status                    = soothe__gguf_plan_add(plan, name, values, matrix ? 2 : 1, ne, type, err);
-    }
-    free(values);
-    free(change);
-    return status;
-}
-
-static enum soothe_status check_copied(const struct soothe__gguf *g, int64_t i, struct soothe_error *err) {
-    const size_t       size   = gguf_get_tensor_size(g->meta, i);
-    void              *data   = soothe__calloc(size ? size : 1, 1);
-    enum soothe_status status = data ? soothe__gguf_read(g, i, 0, data, size, err)
-                                     : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory checking %s", g->path);
-    if (status == SOOTHE_OK && !ggml_validate_row_data(gguf_get_tensor_type(g->meta, i), data, size)) {
-        status = soothe__fail(err, SOOTHE_E_NUMERIC, "tensor %s of %s holds values that are not finite",
-                              gguf_get_tensor_name(g->meta, i), g->path);
-    }
-    free(data);
-    return status;
-}
-
-/* Puts the target's vocabulary in the place of the file's own: they are the same where the file is honest, and
- * the engine, which trusts the arrays of a vocabulary, has read the target's already. */
-static enum soothe_status take_vocabulary(struct gguf_context *meta, const struct soothe__gguf *target,
-                                          struct soothe_error *err) {
-    struct gguf_context *vocabulary = gguf_init_empty();
-    if (!vocabulary) {
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the vocabulary of %s", target->path);
-    }
-    for (int64_t i = gguf_get_n_kv(meta); i-- > 0;) {
-        if (strncmp(gguf_get_key(meta, i), "tokenizer.", 10) == 0) {
-            gguf_remove_key(meta, gguf_get_key(meta, i));
-        }
-    }
-    gguf_set_kv(vocabulary, target->meta);
-    for (int64_t i = gguf_get_n_kv(vocabulary); i-- > 0;) {
-        if (strncmp(gguf_get_key(vocabulary, i), "tokenizer.", 10) != 0) {
-            gguf_remove_key(vocabulary, gguf_get_key(vocabulary, i));
-        }
-    }
-    gguf_set_kv(meta, vocabulary);
-    gguf_free(vocabulary);
-    return SOOTHE_OK;
-}
-
-static enum soothe_status plan_model(struct soothe__gguf_plan *plan, const struct soothe__gguf *from,
-                                     const struct soothe__gguf *delta, uint32_t n_blocks,
-                                     const struct soothe_calibrator_params *p, struct soothe_error *err) {
-    struct soothe__model_facts facts;
-    enum soothe_status         status = soothe__model_facts(&facts, from, err);
-    if (status == SOOTHE_OK) {
-        status = soothe__gguf_plan_cut_metadata(plan, from, n_blocks, err);
-    }
-    const bool    skip_head = status == SOOTHE_OK && head_is_optional(facts.architecture);
-    const int64_t n         = gguf_get_n_tensors(from->meta);
-    for (int64_t i = 0; i < n && status == SOOTHE_OK; i++) {
-        const char *name = gguf_get_tensor_name(from->meta, i);
-        if (strncmp(name, "soothe.", 7) == 0 || soothe__block_of_tensor(name) >= (int32_t)n_blocks ||
-            (skip_head && strcmp(name, "output.weight") == 0)) {
-            continue;
-        }
-        status = check_copied(from, i, err);
-        if (status == SOOTHE_OK) {
-            status = plan_tensor(plan, from, i, delta, p, err);
-        }
-    }
-    return status;
-}
-
-static FILE *memory_file(void) {
-#ifdef __linux__
-    const int fd = memfd_create("soothe-calibrator", MFD_CLOEXEC);
-    if (fd >= 0) {
-        FILE *stream = fdopen(fd, "w+b");
-        if (!stream) {
-            close(fd);
-        }
-        return stream;
-    }
-#endif
-    return tmpfile();
-}
-
-/* from: the model's tensors and metadata; delta is added to it; vocabulary takes the place of its own. Both may
- * be NULL. */
-static enum soothe_status load_model(struct soothe_calibrator *cal, const struct soothe__gguf *from,
-                                     const struct soothe__gguf *delta, const struct soothe__gguf *vocabulary,
-                                     const struct soothe_calibrator_params *p, struct soothe_error *err) {
-    struct soothe__gguf_plan plan;
-    enum soothe_status       status = soothe__gguf_plan_new(&plan, (size_t)gguf_get_n_tensors(from->meta), err);
-    if (status != SOOTHE_OK) {
-        return status;
-    }
-    status = plan_model(&plan, from, delta, (uint32_t)cal->n_blocks, p, err);
-    if (status == SOOTHE_OK && vocabulary) {
-        status = take_vocabulary(plan.meta, vocabulary, err);
-    }
-    if (status != SOOTHE_OK) {
-        goto done;
-    }
-    cal->memory = memory_file();
-    if (!cal->memory) {
-        status = soothe__fail(err, SOOTHE_E_IO, "cannot make a file in memory: %s", strerror(errno));
-        goto done;
-    }
-    status = soothe__gguf_plan_write(&plan, cal->memory, "the calibrator in memory", err);
-    if (status != SOOTHE_OK) {
-        goto done;
-    }
-    rewind(cal->memory);
-    struct llama_model_params mp = llama_model_default_params();
-    mp.n_gpu_layers              = p->n_gpu_layers;
-    cal->model                   = llama_model_load_from_file_ptr(cal->memory, mp);
-    if (!cal->model) {
-        status = soothe__fail(err, SOOTHE_E_ENGINE, "the engine cannot load the blocks of calibrator %s", cal->path);
-    } else if (llama_model_n_embd(cal->model) != cal->fusion.d_cal) {
-        status = soothe__fail(err, SOOTHE_E_SHAPE, "the blocks of calibrator %s have width %d, its metadata says %d",
-                              cal->path, llama_model_n_embd(cal->model), cal->fusion.d_cal);
-    }
-done:
-    soothe__gguf_plan_free(&plan);
-    return status;
-}
-
 static enum soothe_status open_model(struct soothe_calibrator *cal, const struct soothe__gguf *g,
                                      const struct soothe__gguf *target, const struct soothe_calibrator_params *p,
                                      struct soothe_error *err) {
     const char *kind = soothe__gguf_find_string(g, SOOTHE__KEY_KIND);
     if (!kind || strcmp(kind, "delta") != 0) {
         const enum soothe_status own = cal->by_text ? check_own_vocabulary(g, g, err) : SOOTHE_OK;
-        return own != SOOTHE_OK ? own : load_model(cal, g, NULL, cal->by_text ? NULL : target, p, err);
+        return own != SOOTHE_OK ? own
+                                : soothe__calibrator_load_model(cal, g, NULL, cal->by_text ? NULL : target, p, err);
     }
     struct soothe__gguf base   = {0};
     enum soothe_status  status = soothe__gguf_open(&base, p->base_path ? p->base_path : target->path, err);
@@ -311,7 +141,7 @@ static enum soothe_status open_model(struct soothe_calibrator *cal, const struct
         status = check_own_vocabulary(g, &base, err);
     }
     if (status == SOOTHE_OK) {
-        status = load_model(cal, &base, g, NULL, p, err);
+        status = soothe__calibrator_load_model(cal, &base, g, NULL, p, err);
     }
     soothe__gguf_close(&base);
     return status;
@@ -469,6 +299,8 @@ void soothe_calibrator_free(struct soothe_calibrator *cal) {
         return;
     }
     llama_model_free(cal->model);
+    llama_model_free(cal->vocabulary);
+    soothe__file_rows_free(cal->embedding);
     if (cal->memory) {
         fclose(cal->memory);
     }

@@ -10,6 +10,9 @@
 #include "fusion/stage.h"
 #include "fusion/text_coupling.h"
 
+/* The engine keeps V logits per output of a piece even though the calibrator's are never computed. */
+enum { OUTPUTS_MAX = 64 };
+
 struct soothe__calibrator_stage {
     struct soothe_session          *session;
     const struct soothe_calibrator *cal;
@@ -17,7 +20,9 @@ struct soothe__calibrator_stage {
     struct soothe__coupling        *coupling; /* NULL: decodes the target's tokens */
     float                          *strength; /* per sequence */
     uint32_t                        n_ubatch;
-    int8_t                         *flags; /* (n_batch) which tokens of a piece are output */
+    int32_t                         n_outputs_max; /* of a piece */
+    int8_t                         *flags;         /* (n_batch) which tokens of a piece are output */
+    float                          *embedded; /* (n_ubatch, d_cal) the embedding's rows of a piece; NULL: by token */
 
     /* of the decode under way */
     struct soothe__rows h_c;
@@ -67,7 +72,12 @@ static enum soothe_status make_context(struct soothe__calibrator_stage *c, const
     c->n_ubatch = llama_n_ubatch(c->ctx);
     c->flags    = soothe__calloc(llama_n_batch(c->ctx), sizeof *c->flags);
     c->same_as  = soothe__calloc(context->n_batch, sizeof *c->same_as);
-    return c->flags && c->same_as ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
+    if (c->cal->embedding)
+        c->embedded = soothe__calloc(c->n_ubatch, (size_t)c->cal->fusion.d_cal * sizeof *c->embedded);
+    c->n_outputs_max = c->embedded ? (int32_t)c->n_ubatch : OUTPUTS_MAX;
+    return c->flags && c->same_as && (c->embedded || !c->cal->embedding)
+               ? SOOTHE_OK
+               : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory making a session");
 }
 
 static void stage_free(void *self) {
@@ -79,6 +89,7 @@ static void stage_free(void *self) {
     free(c->strength);
     free(c->flags);
     free(c->same_as);
+    free(c->embedded);
     free(c->h_c.data);
     free(c);
 }
@@ -97,7 +108,8 @@ enum soothe_status soothe__calibrator_stage_new(struct soothe__calibrator_stage 
     c->strength               = soothe__calloc(soothe__session_n_seq(s), sizeof *c->strength);
     enum soothe_status status = c->strength ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     if (!status && cal->model && cal->by_text)
-        status = soothe__coupling_new(&c->coupling, target, cal->model, soothe__session_n_seq(s), err);
+        status = soothe__coupling_new(&c->coupling, target, cal->vocabulary ? cal->vocabulary : cal->model,
+                                      soothe__session_n_seq(s), err);
     if (!status && cal->model)
         status = make_context(c, context, n_threads, err);
     if (status)
@@ -130,11 +142,24 @@ static enum soothe_status engine_error(const struct soothe__calibrator_stage *c,
                         soothe__decode_failure(code), code);
 }
 
-/* The engine keeps V logits per output of a piece even though the calibrator's are never computed. */
-enum { OUTPUTS_MAX = 64 };
-
 static enum soothe_status no_node(struct soothe_error *err) {
     return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "the calibrator's architecture shows no node result_norm to fuse");
+}
+
+/* One piece, by the embedding's rows where they are not the engine's. */
+static enum soothe_status decode(struct soothe__calibrator_stage *c, struct llama_batch piece, int *code,
+                                 struct soothe_error *err) {
+    *code = 0;
+    if (c->embedded) {
+        const enum soothe_status status =
+            soothe__file_rows_get(c->cal->embedding, piece.token, piece.n_tokens, c->embedded, err);
+        if (status)
+            return status;
+        piece.token = NULL;
+        piece.embd  = c->embedded;
+    }
+    *code = llama_decode(c->ctx, piece);
+    return SOOTHE_OK;
 }
 
 /* The target's batch again in pieces. */
@@ -142,7 +167,7 @@ static enum soothe_status decode_tokens(struct soothe__calibrator_stage *c, cons
                                         struct soothe_error *err) {
     for (int32_t from = 0; from < b->n_tokens;) {
         int32_t n = 0, n_outputs = 0;
-        while (from + n < b->n_tokens && (uint32_t)n < c->n_ubatch && n_outputs < OUTPUTS_MAX) {
+        while (from + n < b->n_tokens && (uint32_t)n < c->n_ubatch && n_outputs < c->n_outputs_max) {
             c->flags[n] = soothe__session_is_output(c->session, b, from + n);
             n_outputs += c->flags[n++];
         }
@@ -154,9 +179,10 @@ static enum soothe_status decode_tokens(struct soothe__calibrator_stage *c, cons
             .seq_id   = b->seq_id ? b->seq_id + from : NULL,
             .logits   = c->flags,
         };
-        const int code = llama_decode(c->ctx, piece);
-        if (code != 0 || c->failure)
-            return engine_error(c, code, err);
+        int                      code;
+        const enum soothe_status status = decode(c, piece, &code, err);
+        if (status || code != 0 || c->failure)
+            return status ? status : engine_error(c, code, err);
         from += n;
     }
     return c->i_row == c->n_rows ? SOOTHE_OK : no_node(err);
@@ -168,8 +194,11 @@ static enum soothe_status decode_piece(void *self, const struct llama_batch *pie
     c->i_row                           = 0;
     c->n_rows                          = n_outputs;
     c->piece_rows                      = rows;
-    const int code                     = llama_decode(c->ctx, *piece);
-    c->piece_rows                      = NULL;
+    int                      code;
+    const enum soothe_status status = decode(c, *piece, &code, err);
+    c->piece_rows                   = NULL;
+    if (status)
+        return status;
     if (code == 1)
         return soothe__fail(
             err, SOOTHE_E_ENGINE,
@@ -183,7 +212,7 @@ static enum soothe_status decode_piece(void *self, const struct llama_batch *pie
 
 static enum soothe_status follow_text(struct soothe__calibrator_stage *c, const struct soothe__step *step,
                                       struct soothe_error *err) {
-    const struct soothe__piece_target to     = {c->ctx, decode_piece, c, (int32_t)c->n_ubatch, OUTPUTS_MAX};
+    const struct soothe__piece_target to     = {c->ctx, decode_piece, c, (int32_t)c->n_ubatch, c->n_outputs_max};
     const enum soothe_status          status = soothe__coupling_before(c->coupling, step, &to, c->same_as, err);
     for (int32_t i = 0; i < step->n_rows && !status; i++)
         if (c->same_as[i] != i)

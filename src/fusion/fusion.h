@@ -4,6 +4,7 @@
 #define SOOTHE_FUSION_H
 
 #include "engine/engine.h"
+#include "engine/file_rows.h"
 
 /* The matrices of a calibrator; any of a, b, bias may be NULL. */
 struct soothe__fusion {
@@ -45,6 +46,11 @@ struct soothe_calibrator {
     struct llama_model   *model;   /* NULL without blocks */
     FILE                 *memory;  /* the file that the engine maps the model from */
     bool                  by_text; /* splits text otherwise than the target: follows its text, not its tokens */
+    int32_t               n_vocab; /* with blocks */
+    /* Where the engine gets the embedding's rows instead of tokens (calibrator_model.c): the rows in their file, and,
+     * for who follows the text, the vocabulary. Else NULL. */
+    struct soothe__file_rows *embedding;
+    struct llama_model         *vocabulary;
 };
 
 /* Opens the blocks of a calibrator, whatever target its matrices were made for: its states h_c are had from a session,

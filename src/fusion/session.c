@@ -73,8 +73,7 @@ static enum soothe_status check_pair(const struct llama_model *target, const str
     if (cal && llama_model_n_embd(target) != cal->fusion.d_tgt)
         return soothe__fail(err, SOOTHE_E_SHAPE, "calibrator %s was made for width %d, the target has width %d",
                             cal->path, cal->fusion.d_tgt, llama_model_n_embd(target));
-    if (cal && cal->model && !cal->by_text &&
-        llama_vocab_n_tokens(llama_model_get_vocab(target)) != llama_vocab_n_tokens(llama_model_get_vocab(cal->model)))
+    if (cal && cal->model && !cal->by_text && llama_vocab_n_tokens(llama_model_get_vocab(target)) != cal->n_vocab)
         return soothe__fail(err, SOOTHE_E_MISMATCH, "calibrator %s and the target have different vocabularies",
                             cal->path);
     return SOOTHE_OK;

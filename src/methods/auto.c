@@ -3,8 +3,8 @@
 #include "methods/methods.h"
 
 const struct soothe__method soothe__method_auto = {.name       = "auto",
-                                                   .summary    = "the combination we recommend: gate+fusion:strength=2",
+                                                   .summary    = "the combination that our comparison recommends",
                                                    .stage      = "gate, state",
                                                    .cost       = "two d x d products",
                                                    .source     = "docs/methods/auto.md",
-                                                   .stands_for = "gate+fusion:strength=2"};
+                                                   .stands_for = "gate:low=0.3:high=0.7:hold=200+fusion:strength=2.5"};

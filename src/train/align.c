@@ -30,6 +30,19 @@ int soothe__align_objective_find(const char *name) {
     return -1;
 }
 
+static const char *const MAPS[SOOTHE__MAPS] = {"procrustes", "ridge", "contrastive"};
+
+const char *soothe__align_map_name(enum soothe__align_map map) {
+    return MAPS[map];
+}
+
+int soothe__align_map_find(const char *name) {
+    for (int i = 0; i < SOOTHE__MAPS; i++)
+        if (!strcmp(name, MAPS[i]))
+            return i;
+    return -1;
+}
+
 struct soothe__align_request soothe__align_request_default(void) {
     return (struct soothe__align_request){.heldout_share = 0.05,
                                           .max_length    = 96,
@@ -255,10 +268,16 @@ static void gather_facts(struct soothe__training_facts *f, const struct soothe__
         soothe__training_fact_add(f, "n_texts", NULL, (double)p->n_texts);
         soothe__training_fact_add(f, "loss", NULL, p->loss);
     } else {
+        if (r->objective == SOOTHE__ALIGN_TRANSFER)
+            soothe__training_fact_add(f, "map", MAPS[r->map], 0);
         soothe__training_fact_add(f, "fitted_on", r->on_states ? "states" : "tokens", 0);
         soothe__training_fact_add(f, "common_tokens", NULL, (double)p->n_common);
         soothe__training_fact_add(f, "result.top1", NULL, p->top1);
         soothe__training_fact_add(f, "result.top5", NULL, p->top5);
+    }
+    if (p->strength_by == SOOTHE__STRENGTH_DRIFT) {
+        soothe__training_fact_add(f, "result.drift", NULL, p->drift);
+        soothe__training_fact_add(f, "result.own_drift", NULL, p->own_drift);
     }
     soothe__training_fact_add(f, "result.n_pairs", NULL, (double)p->heldout.n_pairs);
     soothe__training_fact_add(f, "result.n_texts", NULL, (double)p->heldout.n_texts);
@@ -270,14 +289,6 @@ static void gather_facts(struct soothe__training_facts *f, const struct soothe__
     soothe__training_fact_add(f, "result.nll_rejected_plain", NULL, p->heldout.nll_rejected_plain);
     add_sources(f, "data", &run->corpus);
     add_sources(f, "heldout", &run->heldout);
-}
-
-static float recommended(const struct soothe__align_run *run) {
-    if (!isnan(run->r.strength))
-        return run->r.strength;
-    if (soothe__align_has_steps(run->r.objective))
-        return 1.0f;
-    return run->own_strength > 0 ? run->own_strength : 0.2f; /* an untrained or paper calibrator recommends none */
 }
 
 static enum soothe_status write_result(const struct soothe__align_run *run, struct soothe_error *err) {
@@ -317,9 +328,9 @@ static void run_free(struct soothe__align_run *run) {
 enum soothe_status soothe__align(const struct soothe__align_request *request, struct soothe__align_report *report,
                                  struct soothe_error *err) {
     struct soothe__align_run run = {.r = *request, .report = report};
-    *report                      = (struct soothe__align_report){.top1 = NAN, .top5 = NAN, .loss = NAN};
-    run.has_texts                = request->n_data + request->n_heldout > 0;
-    run.r.own_matrix             = request->own_matrix ||
+    *report = (struct soothe__align_report){.top1 = NAN, .top5 = NAN, .loss = NAN, .drift = NAN, .own_drift = NAN};
+    run.has_texts    = request->n_data + request->n_heldout > 0;
+    run.r.own_matrix = request->own_matrix ||
                        (soothe__align_has_steps(request->objective) && !request->calibrator_path && !request->bias);
     if (request->objective == SOOTHE__ALIGN_FUSED)
         run.r.n_pairs = 0;
@@ -335,11 +346,13 @@ enum soothe_status soothe__align(const struct soothe__align_request *request, st
         status =
             soothe__align_has_steps(run.r.objective) ? soothe__align_steps(&run, err) : soothe__align_fit(&run, err);
     if (!status) {
-        report->strength = recommended(&run);
         report->has_a    = run.fusion.a != NULL;
         report->has_b    = run.fusion.b != NULL;
         report->has_bias = run.fusion.bias != NULL;
-        status           = soothe__align_measure(&run, &report->heldout, err);
+        status           = soothe__align_strength(&run, err);
+    }
+    if (!status) {
+        status = soothe__align_measure(&run, &report->heldout, err);
     }
     if (!status)
         status = write_result(&run, err);

@@ -24,6 +24,19 @@ static inline bool soothe__align_has_steps(enum soothe__align_objective objectiv
     return objective == SOOTHE__ALIGN_PREFERENCE || objective == SOOTHE__ALIGN_FUSED;
 }
 
+/* Of transfer: how the map and its way back are fitted. */
+enum soothe__align_map { SOOTHE__MAP_PROCRUSTES, SOOTHE__MAP_RIDGE, SOOTHE__MAP_CONTRASTIVE, SOOTHE__MAPS };
+const char *soothe__align_map_name(enum soothe__align_map map);
+int         soothe__align_map_find(const char *name); /* -1: there is none of that name */
+
+/* Where a recommended strength comes from. */
+enum soothe__align_strength_by {
+    SOOTHE__STRENGTH_ASKED, /* the request names it                                                             */
+    SOOTHE__STRENGTH_STEPS, /* 1: training in steps weighs the change at that strength                          */
+    SOOTHE__STRENGTH_OWN,   /* the calibrator's own, where drifts cannot be compared; .2 where it has none      */
+    SOOTHE__STRENGTH_DRIFT, /* clean text drifts as far as beside the calibrator's own model at its own strength */
+};
+
 struct soothe__align_request {
     const char *model_path;
     const char *calibrator_path; /* NULL: none, a matrix on the target's own state */
@@ -43,13 +56,13 @@ struct soothe__align_request {
     int32_t                      n_steps, n_pairs, n_texts; /* 300; 8 and 8 a step (fused: no pairs) */
     double                       rate, kappa, lambda, weight_decay, clip; /* 2e-4, .2, 1.5, 0, 1 */
 
-    bool                       on_states;      /* maps are fitted on states (h_c, h_t) of the data, not on tokens */
-    bool                       ridge_transfer; /* transfer by ridge regression both ways; false: by Procrustes */
-    double                     ridge;          /* 1e-2 */
+    bool                       on_states; /* maps are fitted on states (h_c, h_t) of the data, not on tokens */
+    enum soothe__align_map     map;       /* of transfer, both ways */
+    double                     ridge;     /* 1e-2 */
     struct soothe__contrastive contrastive;
     double                     token_share; /* of the common tokens, held out for retrieval; .1, at most 1000 tokens */
 
-    float                        strength; /* recommended; NaN: 1 for steps, else the calibrator's own, .2 if 0 */
+    float                        strength; /* recommended; NaN: see enum soothe__align_strength_by */
     uint64_t                     seed;
     int32_t                      n_threads;
     size_t                       cache_bytes;
@@ -73,7 +86,12 @@ struct soothe__align_report {
     int32_t n_steps;
     double  seconds, state_seconds, loss; /* loss: mean of the last tenth of the steps, or of the last epoch */
     float   strength;
-    bool    has_a, has_b, has_bias;
+    enum soothe__align_strength_by strength_by;
+    double                         drift,
+        own_drift; /* KL to plain on the clean texts compared, nats a token: here, and of the source; or NaN */
+    float                        own_strength;
+    size_t                       n_drift_texts;
+    bool                         has_a, has_b, has_bias;
     struct soothe__align_figures heldout;
 };
 

@@ -161,17 +161,14 @@ static double per_token(double sum, const struct sums *s) {
     return s->n ? sum / (double)s->n : NAN;
 }
 
-enum soothe_status soothe__align_measure(struct soothe__align_run *run, struct soothe__align_figures *f,
-                                         struct soothe_error *err) {
-    struct measuring              m      = {.run = run};
-    struct soothe__target_states *states = NULL;
-    const struct soothe__corpus  *corpus = &run->heldout;
-    enum soothe_status            status = SOOTHE_OK;
+enum soothe_status soothe__align_measure_on(const struct soothe__align_run *run, const struct soothe__corpus *corpus,
+                                            struct soothe__target_states *states, struct soothe__align_figures *f,
+                                            struct soothe_error *err) {
+    struct measuring   m      = {.run = run};
+    enum soothe_status status = SOOTHE_OK;
     *f = (struct soothe__align_figures){.n_pairs = corpus->n_pairs, .n_texts = corpus->n_singles};
-    if (corpus->n_pairs + corpus->n_singles > 0) {
-        status = soothe__align_states(run, corpus, NULL, 0, &states, err);
-        if (!status)
-            status = begin(&m, states, corpus, err);
+    if (states) {
+        status = begin(&m, states, corpus, err);
         if (!status)
             status = run_all(&m, corpus, err);
     }
@@ -185,6 +182,18 @@ enum soothe_status soothe__align_measure(struct soothe__align_run *run, struct s
     f->nll_rejected       = per_token(m.rejected.nll, &m.rejected);
     f->nll_rejected_plain = per_token(m.rejected.nll_plain, &m.rejected);
     measuring_free(&m);
+    return status;
+}
+
+enum soothe_status soothe__align_measure(struct soothe__align_run *run, struct soothe__align_figures *f,
+                                         struct soothe_error *err) {
+    struct soothe__target_states *states = NULL;
+    const struct soothe__corpus  *corpus = &run->heldout;
+    enum soothe_status            status = SOOTHE_OK;
+    if (corpus->n_pairs + corpus->n_singles > 0)
+        status = soothe__align_states(run, corpus, NULL, 0, &states, err);
+    if (!status)
+        status = soothe__align_measure_on(run, corpus, states, f, err);
     soothe__target_states_free(states);
     return status;
 }

@@ -219,9 +219,9 @@ static enum soothe_status fit_map(struct fitting *f, struct soothe__align_run *r
     enum soothe_status status;
     if (r->objective == SOOTHE__ALIGN_RANDOM)
         status = random_map(f->p, &f->rows, r->seed);
-    else if (r->objective == SOOTHE__ALIGN_RIDGE || (carried && r->ridge_transfer))
+    else if (r->objective == SOOTHE__ALIGN_RIDGE || (carried && r->map == SOOTHE__MAP_RIDGE))
         status = soothe__map_ridge(f->p, &f->rows, r->ridge, err);
-    else if (r->objective == SOOTHE__ALIGN_CONTRASTIVE)
+    else if (r->objective == SOOTHE__ALIGN_CONTRASTIVE || (carried && r->map == SOOTHE__MAP_CONTRASTIVE))
         status = soothe__map_contrastive(f->p, &f->rows, &r->contrastive, &run->report->loss, err);
     else
         status = soothe__map_procrustes(f->p, &f->rows, err);
@@ -247,15 +247,21 @@ static float *transposed(const float *m, size_t rows, size_t columns) {
     return t;
 }
 
-/* Q^T (d_x, d_y) of the way back: by ridge its own regression; of P = s U V^T it is P^T / s². */
+/* Q^T (d_x, d_y) of the way back: of P = s U V^T it is P^T / s²; else fitted as P is, the rows changed about. */
 static enum soothe_status way_back(float **q_t, const struct fitting *f, const struct soothe__align_request *r,
                                    struct soothe_error *err) {
     const size_t                   n       = (size_t)f->d_x * (size_t)f->d_y;
     const struct soothe__rows_pair reverse = {f->rows.y, f->rows.x, f->rows.n, f->d_y, f->d_x};
-    if (r->ridge_transfer) {
+    *q_t                                   = NULL;
+    if (r->map != SOOTHE__MAP_PROCRUSTES) {
+        double             loss;
         float             *q      = soothe__calloc(n, sizeof *q);
-        enum soothe_status status = q ? soothe__map_ridge(q, &reverse, r->ridge, err) : no_memory(err);
-        *q_t                      = status ? NULL : transposed(q, (size_t)f->d_y, (size_t)f->d_x);
+        enum soothe_status status = q ? SOOTHE_OK : no_memory(err);
+        if (!status)
+            status = r->map == SOOTHE__MAP_RIDGE ? soothe__map_ridge(q, &reverse, r->ridge, err)
+                                                 : soothe__map_contrastive(q, &reverse, &r->contrastive, &loss, err);
+        if (!status)
+            *q_t = transposed(q, (size_t)f->d_y, (size_t)f->d_x);
         free(q);
         return status || *q_t ? status : no_memory(err);
     }

@@ -39,4 +39,12 @@ enum soothe_status soothe__align_fit(struct soothe__align_run *run, struct sooth
 enum soothe_status soothe__align_measure(struct soothe__align_run *run, struct soothe__align_figures *figures,
                                          struct soothe_error *err);
 
+/* The same of any tokenised corpus, whose states are given; NULL: it is empty. */
+enum soothe_status soothe__align_measure_on(const struct soothe__align_run *run, const struct soothe__corpus *corpus,
+                                            struct soothe__target_states *states, struct soothe__align_figures *figures,
+                                            struct soothe_error *err);
+
+/* Fills strength, strength_by and the drifts of the report: align_strength.c. */
+enum soothe_status soothe__align_strength(struct soothe__align_run *run, struct soothe_error *err);
+
 #endif /* SOOTHE_ALIGN_PARTS_H */
