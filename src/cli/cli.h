@@ -61,6 +61,8 @@ extern const struct soothe__command soothe__command_cfl;
 int                                 soothe__cmd_cfl(int argc, const char **argv);
 extern const struct soothe__command soothe__command_edit;
 int                                 soothe__cmd_edit(int argc, const char **argv);
+extern const struct soothe__command soothe__command_edit_dinm; /* a subcommand of edit */
+int                                 soothe__cmd_edit_dinm(int argc, const char **argv);
 
 /* ---- options.c ---------------------------------------------------------------------------------- */
 

@@ -50,8 +50,8 @@ static const struct soothe__command VERIFY = {
                "Compares hashes of all tensors. Exit code 1: it is not.\n",
 };
 
-static const struct soothe__command *const SUBCOMMANDS[] = {&soothe__command_edit_surgery, &APPLY, &DIFF, &UNDO,
-                                                            &VERIFY};
+static const struct soothe__command *const SUBCOMMANDS[] = {
+    &soothe__command_edit_surgery, &soothe__command_edit_dinm, &APPLY, &DIFF, &UNDO, &VERIFY};
 enum { N_SUBCOMMANDS = sizeof SUBCOMMANDS / sizeof *SUBCOMMANDS };
 
 const struct soothe__command soothe__command_edit = {

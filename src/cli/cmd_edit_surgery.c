@@ -287,7 +287,7 @@ int soothe__cmd_edit_surgery(int argc, const char **argv) {
         TEXT_OPTION("layer", '\0', layer, "state that the probe reads: a block's number or final (final)", "L"),
         TEXT_OPTION("pool", '\0', pool, "a text's state: mean (default), last, or learn from every token", "POOL"),
         TEXT_OPTION("kind", '\0', kind, "logistic (default) or lda", "KIND"),
-        TEXT_OPTION("strength", '\0', strength, "shift, as a share of the rows' mean length (0.5)", "X"),
+        TEXT_OPTION("strength", '\0', strength, "shift, as a share of the rows' mean length (0.7)", "X"),
         TEXT_OPTION("alpha", '\0', strength, "the same", "X"),
         TEXT_OPTION("share", '\0', share, "share of all gate rows that is changed (0.0465)", "X"),
         TEXT_OPTION("rows", '\0', rows, "or how many", "N"),

@@ -46,6 +46,16 @@ enum soothe_status soothe__edit_gguf(const char *in_path, const char *out_path, 
                                      size_t n_edits, const struct soothe__edit_record *record,
                                      struct soothe_error *err);
 
+/* One tensor (ne1 rows of ne0 numbers) anew, in a type of its own: for changes finer than its old type can hold. */
+struct soothe__new_tensor {
+    const char    *name;
+    const float   *values; /* (ne1, ne0) */
+    enum ggml_type type;
+};
+/* Writes in_path with it as out_path; everything else, errors included, is as with soothe__edit_gguf. */
+enum soothe_status soothe__edit_anew(const char *in_path, const char *out_path, const struct soothe__new_tensor *tensor,
+                                     const struct soothe__edit_record *record, struct soothe_error *err);
+
 /* How many edits the file says to have seen. */
 uint32_t soothe__edit_count(const struct soothe__gguf *g);
 

@@ -2,9 +2,13 @@
  * A GGUF file with some tensors' bytes changed, and the record of it. */
 #include "edit/edit_file.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include "engine/tensor_rows.h"
 
 enum { N_EDITS_MAX = 100000 };
 
@@ -21,6 +25,7 @@ struct work {
     struct target                    *targets;
     size_t                            n_targets;
     const struct soothe__byte_edit  **sorted;     /* the targets' edits, one array */
+    const struct soothe__new_tensor  *anew;       /* NULL: none */
     const struct soothe__edit_record *record;     /* NULL: the last edit is taken back */
     uint32_t                          i_edit;     /* that is recorded, or taken back */
     char                              wanted[65]; /* of an edit taken back: the hash of the tensors to come */
@@ -75,6 +80,24 @@ static enum soothe_status add_target(struct work *w, int64_t i_tensor, const str
     return SOOTHE_OK;
 }
 
+/* The tensor of a new type, in the old one's place. */
+static enum soothe_status add_anew(struct work *w, int64_t i_tensor, struct soothe_error *err) {
+    const struct soothe__new_tensor *t        = w->anew;
+    const int64_t                   *ne       = gguf_get_tensor_ne(w->in.meta, i_tensor);
+    const int64_t                    shape[2] = {ne[0], ne[1]};
+    if (ne[2] * ne[3] != 1 || !soothe__type_writable(t->type) || ne[0] % ggml_blck_size(t->type) != 0)
+        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                            "tensor %s of %s, with rows of %lld numbers, cannot be written anew as %s", t->name,
+                            w->in.path, (long long)ne[0], ggml_type_name(t->type));
+    const float largest = t->type == GGML_TYPE_F16 ? 65504.0f : FLT_MAX;
+    for (int64_t i = 0; i < ne[0] * ne[1]; i++)
+        if (!(fabsf(t->values[i]) <= largest))
+            return soothe__fail(err, SOOTHE_E_NUMERIC, "the edit of tensor %s of %s gives what %s cannot hold", t->name,
+                                w->in.path, ggml_type_name(t->type));
+    w->targets[w->n_targets++] = (struct target){.tensor = {.name = t->name, .path = w->in.path}, .edits = w->sorted};
+    return soothe__gguf_plan_add(&w->plan, t->name, t->values, 2, shape, t->type, err);
+}
+
 static enum soothe_status plan_tensors(struct work *w, const struct soothe__byte_edit *edits, size_t n_edits,
                                        struct soothe_error *err) {
     const int64_t      n      = gguf_get_n_tensors(w->in.meta);
@@ -82,12 +105,18 @@ static enum soothe_status plan_tensors(struct work *w, const struct soothe__byte
     for (size_t i = 0; i < n_edits; i++)
         if (gguf_find_tensor(w->in.meta, edits[i].name) < 0)
             return soothe__fail(err, SOOTHE_E_FORMAT, "%s has no tensor %s", w->in.path, edits[i].name);
+    if (w->anew && gguf_find_tensor(w->in.meta, w->anew->name) < 0)
+        return soothe__fail(err, SOOTHE_E_FORMAT, "%s has no tensor %s", w->in.path, w->anew->name);
     status     = soothe__gguf_plan_new(&w->plan, (size_t)n, err);
-    w->targets = soothe__calloc(n_edits + 1, sizeof *w->targets);
+    w->targets = soothe__calloc(n_edits + 2, sizeof *w->targets); /* one anew, and one to look at */
     w->sorted  = soothe__calloc(n_edits + 1, sizeof(void *));
     if (!status && (!w->targets || !w->sorted))
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory planning %zu edits", n_edits);
     for (int64_t i = 0; i < n && !status; i++) {
+        if (w->anew && !strcmp(gguf_get_tensor_name(w->in.meta, i), w->anew->name)) {
+            status = add_anew(w, i, err);
+            continue;
+        }
         status = soothe__gguf_plan_copy(&w->plan, &w->in, i, err);
         if (!status)
             status = add_target(w, i, edits, n_edits, err);
@@ -200,9 +229,9 @@ static enum soothe_status finish(struct work *w, struct soothe__new_file *f, str
  */
 
 static enum soothe_status write_edited(const char *in_path, const char *out_path, const struct soothe__byte_edit *edits,
-                                       size_t n_edits, const struct soothe__edit_record *record,
-                                       struct soothe_error *err) {
-    struct work             w      = {.record = record};
+                                       size_t n_edits, const struct soothe__new_tensor *anew,
+                                       const struct soothe__edit_record *record, struct soothe_error *err) {
+    struct work             w      = {.anew = anew, .record = record};
     struct soothe__new_file file   = {0};
     enum soothe_status      status = soothe__edit_check_paths(in_path, out_path, err);
     if (!status)
@@ -227,13 +256,18 @@ static enum soothe_status write_edited(const char *in_path, const char *out_path
 enum soothe_status soothe__edit_bytes(const char *in_path, const char *out_path, const struct soothe__byte_edit *edits,
                                       size_t n_edits, const struct soothe__edit_record *record,
                                       struct soothe_error *err) {
-    return write_edited(in_path, out_path, edits, n_edits, record, err);
+    return write_edited(in_path, out_path, edits, n_edits, NULL, record, err);
+}
+
+enum soothe_status soothe__edit_anew(const char *in_path, const char *out_path, const struct soothe__new_tensor *tensor,
+                                     const struct soothe__edit_record *record, struct soothe_error *err) {
+    return write_edited(in_path, out_path, NULL, 0, tensor, record, err);
 }
 
 enum soothe_status soothe__edit_take_back(const char *in_path, const char *out_path,
                                           const struct soothe__byte_edit *edits, size_t n_edits,
                                           struct soothe_error *err) {
-    return write_edited(in_path, out_path, edits, n_edits, NULL, err);
+    return write_edited(in_path, out_path, edits, n_edits, NULL, NULL, err);
 }
 
 uint32_t soothe__edit_count(const struct soothe__gguf *g) {

@@ -51,7 +51,7 @@ enum { USE_PAIR = 1, USE_CLEAN = 2 };
 
 /* ---- one row ------------------------------------------------------------------------------------- */
 
-static double divergence(const float *z_t, double lse_t, const float *z_f, double lse_f, int32_t n) {
+double soothe__logit_divergence(const float *z_t, double lse_t, const float *z_f, double lse_f, int32_t n) {
     const float shift = (float)lse_t;
     double      sum = 0, mass = 0;
     for (int32_t i = 0; i < n; i++) {
@@ -71,7 +71,7 @@ static void compare_row(const struct measure *m, int32_t i, bool is_plain) {
         r->lse_plain = lse;
         memcpy(z_plain, r->z, (size_t)m->n_vocab * sizeof *z_plain);
     } else if (m->uses[r->i_text] & USE_CLEAN) {
-        r->result.kl = divergence(z_plain, r->lse_plain, r->z, lse, m->n_vocab);
+        r->result.kl = soothe__logit_divergence(z_plain, r->lse_plain, r->z, lse, m->n_vocab);
     }
 }
 

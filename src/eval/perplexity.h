@@ -67,4 +67,7 @@ enum soothe_status soothe__perplexity(struct soothe__ppl_report *report, struct 
                                       const struct soothe__ppl_options *options, struct soothe_error *err);
 void               soothe__ppl_report_free(struct soothe__ppl_report *report); /* also of a zeroed one */
 
+/* KL(p_t || p_f) of two rows of n logits whose log-sum-exps are known. */
+double soothe__logit_divergence(const float *z_t, double lse_t, const float *z_f, double lse_f, int32_t n);
+
 #endif /* SOOTHE_PERPLEXITY_H */

@@ -30,7 +30,7 @@ struct work {
 };
 
 struct soothe__surgery_options soothe__surgery_options_default(void) {
-    return (struct soothe__surgery_options){.strength    = 0.5,
+    return (struct soothe__surgery_options){.strength    = 0.7,
                                             .share       = PUBLISHED_SHARE,
                                             .coordinates = SOOTHE__SURGERY_PLAIN,
                                             .control     = SOOTHE__SURGERY_REAL};
