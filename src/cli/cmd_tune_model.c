@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/acft.h"
 #include "cli/result.h"
 #include "cli/speak.h"
 #include "cli/tune_model.h"
@@ -16,19 +17,25 @@ static const struct soothe__command COMMAND = {
     .name    = "tune",
     .run     = soothe__cmd_tune_model,
     .summary = "teach a model itself",
-    .help = "    soothe tune --objective preference -m model.gguf --data pairs.jsonl --data clean.jsonl -o tuned.gguf\n"
-            "    soothe tune --objective sft -m model.gguf --data texts.jsonl --lora -o tuned.lora.gguf\n"
-            "    soothe tune --objective cppl -m model.gguf --data pairs.jsonl --set-by rejected -o tuned.gguf\n"
-            "\n"
-            "sft: likelier texts; {\"text\"} or {\"prompt\", \"completion\"}, each with a \"weight\" if wanted.\n"
-            "preference: the chosen side likelier than the rejected one, {\"prompt\", \"chosen\", \"rejected\"}, and "
-            "close to\n"
-            "the model as it was on the texts. cppl: paraphrases, toxic ones off the harmless ones' perplexity.\n"
-            "Factors of low rank learn (LoRA) beside the matrices, which stay as the file has them; they are merged "
-            "into the\n"
-            "model at the end, or with --lora written as a file that llama.cpp loads. A run that was stopped (Ctrl-C) "
-            "goes on\n"
-            "by the same command.\n",
+    .help =
+        "    soothe tune --objective preference -m model.gguf --data pairs.jsonl --data clean.jsonl -o tuned.gguf\n"
+        "    soothe tune --objective sft -m model.gguf --data texts.jsonl --lora -o tuned.lora.gguf\n"
+        "    soothe tune --objective cppl -m model.gguf --data pairs.jsonl --set-by rejected -o tuned.gguf\n"
+        "    soothe tune --objective sgeat -m model.gguf --neutral clean.jsonl -o tuned.gguf\n"
+        "    soothe tune --objective acft -m model.gguf --data useful.jsonl --prompts prompts.jsonl -o tuned.gguf\n"
+        "\n"
+        "sft: likelier texts; {\"text\"} or {\"prompt\", \"completion\"}, each with a \"weight\" if wanted.\n"
+        "preference: the chosen side likelier than the rejected one, {\"prompt\", \"chosen\", \"rejected\"}, and "
+        "close to\n"
+        "the model as it was on the texts. cppl: paraphrases, toxic ones off the harmless ones' perplexity.\n"
+        "sgeat: the model writes texts itself, a scorer judges them, and the cleanest half is learnt.\n"
+        "acft: useful texts, while own samples are held to the nearest distribution whose texts a success head thinks "
+        "clean.\n"
+        "Factors of low rank learn (LoRA) beside the matrices, which stay as the file has them; they are merged "
+        "into the\n"
+        "model at the end, or with --lora written as a file that llama.cpp loads. A run that was stopped (Ctrl-C) "
+        "goes on\n"
+        "by the same command.\n",
 };
 
 struct choice {
@@ -39,6 +46,8 @@ struct choice {
     char  *steps, *pairs, *texts, *kl_texts, *max_length, *rank, *alpha, *rate, *kappa, *lambda, *decay, *clip, *share;
     char  *omega, *tau, *n_random, *set_max, *seed, *threads, *every;
     int    lora, full, fresh, json;
+    struct soothe__own_corpus own;  /* sgeat, acft */
+    struct soothe__acft       acft; /* acft */
 };
 
 static size_t count(char *const *list) {
@@ -122,7 +131,7 @@ static bool read_whole(struct soothe__whole_request *w, const struct choice *c) 
 }
 
 static bool read_request(struct soothe__train_request *r, const struct choice *c) {
-    static const char *const OBJECTIVES[] = {"sft", "preference", "cppl", NULL};
+    static const char *const OBJECTIVES[] = {"sft", "preference", "cppl", "sgeat", "acft", NULL};
     static const char *const TYPES[]      = {"auto", "bf16", "f32", NULL};
     const int                objective    = choose(c->objective, "--objective", OBJECTIVES),
               type                        = choose(c->precision, "--precision", TYPES);
@@ -131,6 +140,7 @@ static bool read_request(struct soothe__train_request *r, const struct choice *c
         return false;
     r->whole.on   = true;
     r->whole.cppl = objective == 2;
+    r->whole.name = objective == 3 ? "sgeat" : objective == 4 ? "acft" : NULL;
     r->objective  = objective == 1 ? SOOTHE__OWN_PREFERENCE : SOOTHE__WEIGHTED;
     r->precision  = (enum soothe__precision)type;
     r->fresh      = c->fresh != 0;
@@ -154,7 +164,8 @@ static bool read_request(struct soothe__train_request *r, const struct choice *c
 /* What an objective has no use for is a misunderstanding, better told than ignored. */
 static int check(const struct choice *c, const char *more) {
     const bool preference = strcmp(c->objective, "preference") == 0, cppl = strcmp(c->objective, "cppl") == 0,
-               sft = strcmp(c->objective, "sft") == 0;
+               sgeat = strcmp(c->objective, "sgeat") == 0, acft = strcmp(c->objective, "acft") == 0,
+               sft = sgeat || acft || strcmp(c->objective, "sft") == 0;
     const struct {
         const char *option;
         const char *given;
@@ -163,8 +174,8 @@ static int check(const struct choice *c, const char *more) {
                    {"--texts-per-step", c->texts, preference || sft, false},
                    {"--kappa", c->kappa, preference, false},
                    {"--kl-texts-per-step", c->kl_texts, sft || cppl, false},
-                   {"--lambda", c->lambda, preference || c->kl_texts, true},
-                   {"--states", c->states, preference || c->kl_texts, true},
+                   {"--lambda", c->lambda, preference || acft || c->kl_texts, true},
+                   {"--states", c->states, preference || acft || c->kl_texts, true},
                    {"--set-by", c->set_by, cppl, false},
                    {"--set-max", c->set_max, cppl, false},
                    {"--cppl", c->form, cppl, false},
@@ -176,8 +187,17 @@ static int check(const struct choice *c, const char *more) {
         return soothe__print_misuse(NAME, "\"%s\" belongs to no option", more);
     if (!c->model)
         return soothe__print_misuse(NAME, "which model? -m takes a file or a name that soothe pull --list shows");
-    if (!c->data)
+    if (sgeat && c->data)
+        return soothe__print_misuse(NAME,
+                                    "--data is not for --objective sgeat, which writes its texts itself: --neutral "
+                                    "takes texts to be learnt beside them");
+    if (!sgeat && !c->data)
         return soothe__print_misuse(NAME, "on what? --data FILE");
+    if (!acft && soothe__acft_given(&c->acft))
+        return soothe__print_misuse(NAME, "%s is not for --objective %s", soothe__acft_given(&c->acft), c->objective);
+    if (!sgeat && !acft && soothe__own_corpus_given(&c->own))
+        return soothe__print_misuse(NAME, "%s is not for --objective %s", soothe__own_corpus_given(&c->own),
+                                    c->objective);
     if (!c->output)
         return soothe__print_misuse(NAME, "where to? -o names the file to be written");
     if (c->full && (c->lora || c->rank || c->alpha))
@@ -191,7 +211,10 @@ static int check(const struct choice *c, const char *more) {
         if (options[i].given && !options[i].known)
             return soothe__print_misuse(NAME, "%s is not for --objective %s%s", options[i].option, c->objective,
                                         options[i].with_kl && !preference ? " without --kl-texts-per-step" : "");
-    return SOOTHE__EXIT_DONE;
+    const int code = sgeat  ? soothe__own_corpus_check(&c->own, NAME)
+                     : acft ? soothe__acft_check(&c->acft, &c->own, NAME)
+                            : -1;
+    return code < 0 ? SOOTHE__EXIT_DONE : code;
 }
 
 /* ---- output ----------------------------------------------------------------------------------------- */
@@ -218,6 +241,10 @@ static int print_json(const struct soothe__train_report *p, const struct choice 
     if (p->sets.n_sets)
         json_object_set_new(
             o, "sets", json_pack("{s:o, s:o}", "before", json_sets(&p->sets_before), "after", json_sets(&p->sets)));
+    if (c->own.n_facts)
+        json_object_set_new(o, "corpus", soothe__own_corpus_json(&c->own));
+    if (c->acft.head)
+        json_object_set_new(o, "acft", soothe__acft_json(&c->acft, &c->own));
     return soothe__print_json(o, 6);
 }
 
@@ -244,7 +271,7 @@ static void print_text(const struct soothe__train_report *p, const char *out_pat
 
 /* ---- running ---------------------------------------------------------------------------------------- */
 
-static int train(struct soothe__train_request *r, const struct choice *c, const char *model) {
+static int train(struct soothe__train_request *r, struct choice *c, const char *model) {
     struct soothe_error         err;
     struct soothe__train_report report;
     r->model_path      = model;
@@ -256,6 +283,10 @@ static int train(struct soothe__train_request *r, const struct choice *c, const 
     r->n_heldout       = count(c->heldout);
     r->states_path     = c->states;
     r->stop            = soothe__interrupt_flag();
+    if (strcmp(c->objective, "acft") == 0 && soothe__acft_make(&c->acft, &c->own, r, &err))
+        return soothe__print_failure(&err);
+    if (strcmp(c->objective, "sgeat") == 0 && soothe__own_corpus_make(&c->own, r, &err))
+        return soothe__print_failure(&err);
     if (soothe__train(r, &report, &err))
         return soothe__print_failure(&err);
     if (report.n_unsaved)
@@ -264,10 +295,14 @@ static int train(struct soothe__train_request *r, const struct choice *c, const 
     if (c->json)
         return print_json(&report, c);
     print_text(&report, c->output);
+    if (c->own.n_facts)
+        soothe__own_corpus_print(&c->own);
+    if (c->acft.head)
+        soothe__acft_print(&c->acft);
     return SOOTHE__EXIT_DONE;
 }
 
-static int run(const struct choice *c, const char *more) {
+static int run(struct choice *c, const char *more) {
     struct soothe_error          err;
     char                        *model = NULL;
     struct soothe__train_request r     = soothe__train_request_default();
@@ -290,12 +325,14 @@ static void free_choice(struct choice *c) {
     soothe__free_texts(texts, sizeof texts / sizeof *texts);
     soothe__free_list(c->data);
     soothe__free_list(c->heldout);
+    soothe__own_corpus_free(&c->own);
+    soothe__acft_free(&c->acft);
 }
 
 int soothe__cmd_tune_model(int argc, const char **argv) {
     struct choice           c         = {0};
     const struct poptOption options[] = {
-        TEXT_OPTION("objective", '\0', objective, "sft, preference or cppl", "NAME"),
+        TEXT_OPTION("objective", '\0', objective, "sft, preference, cppl, sgeat or acft", "NAME"),
         TEXT_OPTION("model", 'm', model, "what learns: a name, an address or a file", "MODEL"),
         LIST_OPTION("data", data, "what it learns from, JSON lines; may be repeated", "FILE"),
         LIST_OPTION("heldout", heldout, "never learnt from; may be repeated", "FILE"),
@@ -324,6 +361,8 @@ int soothe__cmd_tune_model(int argc, const char **argv) {
         TEXT_OPTION("cppl-alpha", '\0', omega, "weight of toxic texts (1.1; code: 100)", "X"),
         TEXT_OPTION("cppl-tau", '\0', tau, "temperature (0.2; code: 1)", "X"),
         TEXT_OPTION("cppl-random", '\0', n_random, "code: toxic texts of other sets (6)", "N"),
+        SOOTHE__OWN_CORPUS_OPTIONS(c.own),
+        SOOTHE__ACFT_OPTIONS(c.acft),
         TEXT_OPTION("weight-decay", '\0', decay, "of matrices (0)", "X"),
         TEXT_OPTION("clip", '\0', clip, "norm of the gradient; 0: no limit (1)", "X"),
         TEXT_OPTION("seed", 's', seed, "of order, split and factors (1)", "N"),

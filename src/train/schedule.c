@@ -55,7 +55,35 @@ enum soothe_status soothe__schedule_init(struct soothe__schedule *s, const struc
     return status;
 }
 
+enum soothe_status soothe__schedule_part(struct soothe__schedule *s, size_t n_apart, uint64_t seed,
+                                         struct soothe_error *err) {
+    const struct soothe__corpus *c      = s->corpus;
+    size_t                       counts = 0, n_rest = 0;
+    for (size_t i = 0; i < c->n_singles; i++)
+        counts += c->texts[c->singles[i]].weight > 0;
+    if (counts == 0 || counts == c->n_singles || n_apart == 0 || n_apart >= s->n_texts)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                            "of %zu texts %zu have a weight, and %zu of %zu texts a step are to be without: both kinds "
+                            "are needed",
+                            c->n_singles, counts, n_apart, s->n_texts);
+    if (!(s->apart_pool = soothe__calloc(c->n_singles - counts, sizeof *s->apart_pool)))
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu texts", c->n_singles);
+    counts = 0;
+    for (size_t i = 0; i < c->n_singles; i++)
+        if (c->texts[c->singles[i]].weight > 0)
+            s->text_pool[counts++] = c->singles[i];
+        else
+            s->apart_pool[n_rest++] = c->singles[i];
+    s->n_apart = n_apart;
+    soothe__series_free(&s->texts);
+    const enum soothe_status status = soothe__series_init(&s->texts, counts, seed, 2, err);
+    return status ? status : soothe__series_init(&s->apart, n_rest, seed, 6, err);
+}
+
 void soothe__schedule_free(struct soothe__schedule *s) {
+    soothe__series_free(&s->apart);
+    free(s->apart_pool);
+    s->apart_pool = NULL;
     soothe__series_free(&s->pairs);
     soothe__series_free(&s->texts);
     free(s->text_pool);
@@ -65,8 +93,11 @@ void soothe__schedule_free(struct soothe__schedule *s) {
 void soothe__schedule_step(struct soothe__schedule *s, int64_t step, uint32_t *pairs, uint32_t *texts) {
     for (uint64_t k = 0; k < s->n_pairs; k++)
         pairs[k] = soothe__series_at(&s->pairs, (uint64_t)step * s->n_pairs + k);
-    for (uint64_t k = 0; k < s->n_texts; k++)
-        texts[k] = s->text_pool[soothe__series_at(&s->texts, (uint64_t)step * s->n_texts + k)];
+    const uint64_t n = s->n_texts - s->n_apart;
+    for (uint64_t k = 0; k < n; k++)
+        texts[k] = s->text_pool[soothe__series_at(&s->texts, (uint64_t)step * n + k)];
+    for (uint64_t k = 0; k < s->n_apart; k++)
+        texts[n + k] = s->apart_pool[soothe__series_at(&s->apart, (uint64_t)step * s->n_apart + k)];
 }
 
 struct order {

@@ -28,10 +28,17 @@ struct soothe__schedule {
     struct soothe__series        pairs, texts;
     uint32_t                    *text_pool; /* what texts indexes: the single texts, or where there are none the chosen
                                                sides of the pairs */
+    size_t                n_apart; /* of the n_texts a step, the last so many run through a series of their own */
+    struct soothe__series apart;
+    uint32_t             *apart_pool; /* NULL: there is none */
 };
 
 enum soothe_status soothe__schedule_init(struct soothe__schedule *s, const struct soothe__corpus *corpus,
                                          size_t n_pairs, size_t n_texts, uint64_t seed, struct soothe_error *err);
+/* From now on the last n_apart texts of a step are those of weight 0, the others the rest.
+ * errors  SOOTHE_E_ARGUMENT one of the two kinds is missing */
+enum soothe_status soothe__schedule_part(struct soothe__schedule *s, size_t n_apart, uint64_t seed,
+                                         struct soothe_error *err);
 void               soothe__schedule_free(struct soothe__schedule *s);
 /* Indices into corpus->pairs and corpus->texts. */
 void soothe__schedule_step(struct soothe__schedule *s, int64_t step, uint32_t *pairs, uint32_t *texts);

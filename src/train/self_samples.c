@@ -13,6 +13,7 @@
 #include "engine/text_tokens.h"
 #include "generate/generate.h"
 #include "score/score.h"
+#include "score/scorer.h"
 #include "corpus/corpus.h"
 
 enum {
@@ -30,7 +31,8 @@ struct soothe__self_options soothe__self_options_default(void) {
 struct prompts {
     char **texts;
     size_t n, capacity;
-    char   sha256[65];
+    size_t n_empty;    /* the first so many: "", of which texts begin from nothing */
+    char   sha256[65]; /* of the file; "" without */
 };
 
 static void prompts_free(struct prompts *p) {
@@ -51,10 +53,39 @@ static char *prompt_of(const char *line, size_t size) {
     return copy;
 }
 
+static bool add_prompt(struct prompts *p, char *text) {
+    if (p->n == p->capacity) {
+        const size_t more  = p->capacity ? 2 * p->capacity : 256;
+        char       **grown = soothe__realloc(p->texts, more, sizeof *grown);
+        if (!grown) {
+            free(text);
+            return false;
+        }
+        p->texts    = grown;
+        p->capacity = more;
+    }
+    p->texts[p->n++] = text;
+    return true;
+}
+
+static enum soothe_status add_empty_prompts(struct prompts *p, const struct soothe__self_options *o,
+                                            struct soothe_error *err) {
+    p->n_empty = (o->n_unprompted + (size_t)o->n_samples - 1) / (size_t)o->n_samples;
+    while (p->n < p->n_empty) {
+        char *text = soothe__strdup("");
+        if (!text || !add_prompt(p, text))
+            return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu texts", o->n_unprompted);
+    }
+    return SOOTHE_OK;
+}
+
 static enum soothe_status read_prompts(struct prompts *p, const struct soothe__self_options *o,
                                        struct soothe_error *err) {
     struct soothe__lines *lines;
-    enum soothe_status    status = soothe__lines_open(&lines, o->prompts_path, err);
+    enum soothe_status    status = add_empty_prompts(p, o, err);
+    if (status || !o->prompts_path)
+        return status;
+    status = soothe__lines_open(&lines, o->prompts_path, err);
     if (status)
         return status;
     for (;;) {
@@ -65,25 +96,17 @@ static enum soothe_status read_prompts(struct prompts *p, const struct soothe__s
         if (status || !line)
             break;
         char *text = too_long ? NULL : prompt_of(line, size);
-        if (!text || (o->n_prompts_max && p->n == o->n_prompts_max)) {
+        if (!text || (o->n_prompts_max && p->n - p->n_empty == o->n_prompts_max)) {
             free(text);
             continue;
         }
-        if (p->n == p->capacity) {
-            const size_t more  = p->capacity ? 2 * p->capacity : 256;
-            char       **grown = soothe__realloc(p->texts, more, sizeof *grown);
-            if (!grown) {
-                free(text);
-                status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the prompts of %s", o->prompts_path);
-                break;
-            }
-            p->texts    = grown;
-            p->capacity = more;
+        if (!add_prompt(p, text)) {
+            status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the prompts of %s", o->prompts_path);
+            break;
         }
-        p->texts[p->n++] = text;
     }
     soothe__lines_close(lines, p->sha256);
-    if (!status && p->n == 0)
+    if (!status && p->n == p->n_empty)
         status = soothe__fail(err, SOOTHE_E_FORMAT, "%s holds no line {\"prompt\": \"…\"}", o->prompts_path);
     return status;
 }
@@ -109,8 +132,30 @@ static bool stopped(const struct soothe__self_options *o) {
     return o->stop && *o->stop;
 }
 
-static enum soothe_status score(const struct soothe__self_options *o, char **texts, size_t n, double *scores,
+struct sampler {
+    const struct soothe__self_options *o;
+    const struct prompts              *prompts;
+    struct soothe__prompt             *tokens; /* one per prompt */
+    struct soothe__scorer             *scorer; /* NULL: score_command, or the lexicon */
+    struct llama_model                *model;
+    struct soothe_session             *session;
+    int64_t                            n_tokens;
+    double                             seconds;
+};
+
+static enum soothe_status score(const struct sampler *s, char **texts, size_t n, double *scores,
                                 struct soothe_error *err) {
+    const struct soothe__self_options *o = s->o;
+    if (s->scorer) {
+        struct soothe__score *all = soothe__calloc(n, sizeof *all);
+        if (!all)
+            return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu scores", n);
+        const enum soothe_status status = soothe__scorer_score(s->scorer, (const char *const *)texts, n, all, err);
+        for (size_t i = 0; i < n && !status; i++)
+            scores[i] = all[i].toxicity;
+        free(all);
+        return status;
+    }
     if (o->score_command)
         return soothe__score_by_command(o->score_command, (const char *const *)texts, n, scores, err);
     for (size_t i = 0; i < n; i++)
@@ -132,16 +177,6 @@ static enum soothe_status write_samples(FILE *out, const char *path, char *const
     }
     return fflush(out) == 0 ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_IO, "cannot write %s: %s", path, strerror(errno));
 }
-
-struct sampler {
-    const struct soothe__self_options *o;
-    const struct prompts              *prompts;
-    struct soothe__prompt             *tokens; /* one per prompt */
-    struct llama_model                *model;
-    struct soothe_session             *session;
-    int64_t                            n_tokens;
-    double                             seconds;
-};
 
 static enum soothe_status sample_portion(struct sampler *s, size_t from, size_t n_prompts, FILE *out, const char *path,
                                          struct soothe_error *err) {
@@ -170,7 +205,7 @@ static enum soothe_status sample_portion(struct sampler *s, size_t from, size_t 
     if (p.failed || status == SOOTHE_E_MEMORY)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu samples", n);
     if (!status)
-        status = score(s->o, p.completions, n, scores, err);
+        status = score(s, p.completions, n, scores, err);
     if (status && stopped(s->o)) /* Ctrl-C ends the score command, too */
         status = SOOTHE_E_INTERRUPTED;
     if (!status)
@@ -198,8 +233,13 @@ static char *header_of(const struct sampler *s) {
     json_t *header = json_pack("{s:{s:s, s:s, s:i, s:i, s:f, s:f, s:I, s:s}}", "soothe_samples", "model", fingerprint,
                                "prompts", s->prompts->sha256, "samples", o->n_samples, "tokens", o->n_predict, "temp",
                                (double)o->temp, "top_p", (double)o->top_p, "seed", (json_int_t)o->seed, "scorer",
-                               o->score_command ? o->score_command : "lexicon");
-    char   *text   = header ? json_dumps(header, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+                               s->scorer          ? soothe__scorer_identity(s->scorer)
+                               : o->score_command ? o->score_command
+                                                  : "lexicon");
+    if (s->prompts->n_empty)
+        json_object_set_new(json_object_get(header, "soothe_samples"), "unprompted",
+                            json_integer((json_int_t)s->prompts->n_empty));
+    char *text = header ? json_dumps(header, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
     json_decref(header);
     return text;
 }
@@ -289,6 +329,23 @@ static enum soothe_status look_at(const char *path, const char *header, size_t n
 
 /* ---- making ---------------------------------------------------------------------------------------------------- */
 
+/* What a text from nothing begins with: BOS where the model wants it; else the end of a document, behind which the next
+ * one begins in training, where the vocabulary has one apart from chats' tokens (<|im_start|> makes a text a chat). */
+static llama_token document_start(const struct llama_vocab *vocab) {
+    static const char NAME[] = "<|endoftext|>";
+    llama_token      *tokens = NULL;
+    int32_t           n      = 0;
+    llama_token       start  = soothe__start_token(vocab);
+    const bool        one    = !llama_vocab_get_add_bos(vocab) &&
+                     !soothe__tokenize(&tokens, &n, vocab, NAME, sizeof NAME - 1,
+                                       SOOTHE__TOKENIZE_START | SOOTHE__TOKENIZE_SPECIAL, NULL) &&
+                     n == 1;
+    if (one)
+        start = tokens[0];
+    free(tokens);
+    return start;
+}
+
 static enum soothe_status tokenize_prompts(struct sampler *s, struct soothe_error *err) {
     enum soothe_status status = SOOTHE_OK;
     s->tokens                 = soothe__calloc(s->prompts->n, sizeof *s->tokens);
@@ -297,16 +354,24 @@ static enum soothe_status tokenize_prompts(struct sampler *s, struct soothe_erro
     for (size_t i = 0; i < s->prompts->n && !status; i++) {
         llama_token *tokens = NULL;
         const char  *text   = s->prompts->texts[i];
-        status = soothe__tokenize(&tokens, &s->tokens[i].n_tokens, llama_model_get_vocab(s->model), text, strlen(text),
-                                  SOOTHE__TOKENIZE_START, err);
+        if (i < s->prompts->n_empty && (tokens = soothe__calloc(1, sizeof *tokens))) {
+            tokens[0]             = document_start(llama_model_get_vocab(s->model));
+            s->tokens[i].n_tokens = 1;
+        } else if (i < s->prompts->n_empty) {
+            status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu prompts", s->prompts->n);
+        } else {
+            status = soothe__tokenize(&tokens, &s->tokens[i].n_tokens, llama_model_get_vocab(s->model), text,
+                                      strlen(text), SOOTHE__TOKENIZE_START, err);
+        }
         s->tokens[i].tokens = tokens;
         s->tokens[i].stream = i;
         const int32_t room  = llama_model_n_ctx_train(s->model) - s->o->n_predict;
         if (!status && s->tokens[i].n_tokens > room)
-            status = soothe__fail(
-                err, SOOTHE_E_ARGUMENT,
-                "prompt %zu of %s has %d tokens; with %d more it does not fit the model's context of %d", i + 1,
-                s->o->prompts_path, s->tokens[i].n_tokens, s->o->n_predict, llama_model_n_ctx_train(s->model));
+            status =
+                soothe__fail(err, SOOTHE_E_ARGUMENT,
+                             "prompt %zu of %s has %d tokens; with %d more it does not fit the model's context of %d",
+                             i + 1 - s->prompts->n_empty, s->o->prompts_path ? s->o->prompts_path : "none",
+                             s->tokens[i].n_tokens, s->o->n_predict, llama_model_n_ctx_train(s->model));
     }
     return status;
 }
@@ -333,6 +398,7 @@ static enum soothe_status open_session(struct sampler *s, struct soothe_error *e
 }
 
 static void sampler_close(struct sampler *s) {
+    soothe__scorer_close(s->scorer);
     soothe_session_free(s->session);
     llama_model_free(s->model);
     for (size_t i = 0; s->tokens && i < s->prompts->n; i++) {
@@ -390,6 +456,10 @@ enum soothe_status soothe__self_samples(const struct soothe__self_options *o, st
     char              *part = soothe__format("%s.part", o->samples_path), *header = NULL;
     bool               todo   = false;
     enum soothe_status status = part ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    if (!status && o->scorer)
+        status = soothe__scorer_open(
+            &s.scorer, o->scorer,
+            &(struct soothe__scorer_options){.model_path = o->model_path, .n_threads = o->n_threads}, err);
     if (!status)
         status = read_prompts(&prompts, o, err);
     if (!status && !(header = header_of(&s)))

@@ -10,11 +10,14 @@
 
 struct soothe__self_options {
     const char *model_path;
-    const char *prompts_path; /* JSON lines with "prompt": text, or an object with "text" */
+    const char *prompts_path; /* JSON lines with "prompt": text, or an object with "text"; NULL: only unprompted */
+    size_t      n_unprompted; /* texts from nothing, beside those of the prompts, as {"prompt": ""} first in the file;
+                                 rounded up to a multiple of n_samples */
     const char *samples_path; /* written: {"prompt", "completion", "score"} a line, scores may be null; goes on from
                                  SAMPLES.part where one of the same run is there. A file that is there already: of
                                  the same run it is completed, without soothe's first line it is left as it is */
     const char                  *score_command; /* NULL: the built-in lexicon */
+    const char                  *scorer;        /* a scorer's SPEC (scorer.h), instead of both; NULL: none */
     int32_t                      n_samples;     /* per prompt, 8 */
     int32_t                      n_predict;     /* tokens, 20 */
     int32_t                      n_parallel;    /* sequences at once, 48 */

@@ -250,6 +250,8 @@ static enum soothe_status set_up(struct soothe__run *run, struct soothe_error *e
     if (!status)
         status = soothe__schedule_init(&run->schedule, &run->corpus, run->per_step.n_pairs,
                                        (size_t)run->r.n_texts + (size_t)run->r.whole.n_kl, run->r.seed, err);
+    if (!status && run->r.whole.kl_apart)
+        status = soothe__schedule_part(&run->schedule, (size_t)run->r.whole.n_kl, run->r.seed, err);
     if (!status)
         status = soothe__run_hash(run, err);
     if (!status && run->whole)

@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include "corpus/corpus.h"
+#include "engine/engine.h"
 #include "train/train_core.h"
 #include "train/whole.h"
 
@@ -37,8 +38,10 @@ struct soothe__train_request {
     struct soothe__whole_request whole;    /* on: the target itself learns; objectives weighted, own preference */
     float                        strength; /* recommended by the file written */
     uint64_t                     seed;
-    size_t                       cache_bytes;  /* of target states in memory; more go to a temporary file */
-    const char                  *states_path;  /* NULL, or a file that keeps the target's states from run to run */
+    size_t                       cache_bytes; /* of target states in memory; more go to a temporary file */
+    const char                  *states_path; /* NULL, or a file that keeps the target's states from run to run */
+    const struct soothe__fact   *facts;       /* n_facts of how the data were made, recorded in a whole target */
+    size_t                       n_facts;
     const volatile sig_atomic_t *stop;         /* becomes nonzero to save and stop; NULL: never */
     void (*on_step)(void *user, int32_t step); /* after each step; step counts from 1. NULL: none */
     void *user;

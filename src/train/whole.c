@@ -84,6 +84,9 @@ enum soothe_status soothe__whole_open(struct soothe__run *run, struct soothe_err
     run->whole = status ? NULL : soothe__calloc(1, sizeof *run->whole);
     if (!status && !run->whole)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for training");
+    if (!status && run->r.whole.soft.state && run->files.shape.d_tgt > SOOTHE__SOFT_WIDTH_MAX)
+        status = soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s has states of %d numbers; soft labels are for %d at most",
+                              run->r.model_path, run->files.shape.d_tgt, SOOTHE__SOFT_WIDTH_MAX);
     return status ? status : soothe__file_weights_new(&run->whole->weights, &run->files.target, run->r.whole.form, err);
 }
 
@@ -101,6 +104,15 @@ void soothe__whole_free(struct soothe__whole *w) {
 
 /* ---- what it learns from ---------------------------------------------------------------------------- */
 
+/* Texts of weight 0 are for KL alone: the held-out likelihood is of the others. */
+static void keep_weighted(struct soothe__corpus *c) {
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_singles; i++)
+        if (c->texts[c->singles[i]].weight > 0)
+            c->singles[n++] = c->singles[i];
+    c->n_singles = n;
+}
+
 enum soothe_status soothe__whole_sets(struct soothe__run *run, struct soothe_error *err) {
     struct soothe__whole               *w      = run->whole;
     const struct soothe__whole_request *r      = &run->r.whole;
@@ -111,6 +123,8 @@ enum soothe_status soothe__whole_sets(struct soothe__run *run, struct soothe_err
         status = soothe__paraphrase_sets_make(&w->heldout, &run->heldout, r->set_key, r->set_max, err);
     if (!status && r->cppl)
         status = soothe__series_init(&w->series, w->sets.n, run->r.seed, 5, err);
+    if (r->kl_apart)
+        keep_weighted(&run->heldout);
     return status;
 }
 
@@ -163,6 +177,18 @@ static void weigh_rows(struct soothe__run *run, const struct soothe__train_batch
         w->row_weight[i] = plain ? run->corpus.texts[w->list[text].i_text].weight / (float)n
                                  : (float)run->r.lambda / (float)(n_kl ? n_kl : 1);
     }
+}
+
+/* ---- soft labels ------------------------------------------------------------------------------------ */
+
+static void soften_row(void *user, int32_t row, float *z) {
+    const struct soothe__run *run = user;
+    const int32_t             d   = run->files.shape.d_tgt;
+    float                     h[d], u[d];
+    const uint16_t           *state = run->whole->batch.h_t + (size_t)row * (size_t)d;
+    for (int32_t i = 0; i < d; i++)
+        h[i] = soothe__f32_from_bf16(state[i]);
+    soothe__soften(&run->r.whole.soft, run->files.head, h, u, run->files.shape.n_vocab, d, z);
 }
 
 /* ---- cppl ------------------------------------------------------------------------------------------- */
@@ -240,6 +266,10 @@ enum soothe_status soothe__whole_batch(struct soothe__run *run, const struct soo
     if (status)
         return status;
     w->batch = **batch;
+    if (r->soft.state) {
+        w->batch.soften      = soften_row;
+        w->batch.soften_user = run;
+    }
     if (r->cppl) {
         w->batch.weigh      = weigh_sets;
         w->batch.weigh_user = run;
@@ -320,5 +350,10 @@ void soothe__whole_hash(const struct soothe__run *run, struct soothe__sha256 *h)
              r->first_block, r->end_block, r->full, r->rank, r->alpha, (int)r->form, r->n_kl, r->cppl,
              (int)r->loss.form, r->loss.log_phi, r->loss.alpha, r->loss.tau, r->loss.n_random, (int)r->set_key,
              r->set_max);
+    soothe__sha256_add(h, numbers, strlen(numbers) + 1);
+    if (!r->soft.state && !r->kl_apart)
+        return;
+    snprintf(numbers, sizeof numbers, "soft %.9g %d %.200s", (double)r->soft.strength, r->kl_apart,
+             r->soft.state ? r->soft.identity : "");
     soothe__sha256_add(h, numbers, strlen(numbers) + 1);
 }

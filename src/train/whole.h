@@ -3,6 +3,7 @@
  * as it runs a calibrator's training; this is the part that differs.
  *
  *   sft         weighted likelihood of texts (weighted)
+ *   acft        the same of useful texts, and KL to soft labels on the model's own samples (weighted)
  *   preference  pairs, against the model as it was (own preference)
  *   cppl        sets of paraphrases (weighted, with weights derived from cppl.h's loss) */
 #ifndef SOOTHE_WHOLE_H
@@ -12,6 +13,7 @@
 #include "train/cppl.h"
 #include "train/file_weights.h"
 #include "train/paraphrase_sets.h"
+#include "train/soft_labels.h"
 #include "train/train_core.h"
 
 enum soothe__matrix { /* bits */
@@ -29,6 +31,7 @@ unsigned soothe__matrices_parse(const char *list);
 
 struct soothe__whole_request {
     bool        on;
+    const char *name;                   /* of the objective, for the file; NULL: sft, preference, cppl */
     unsigned    matrices;               /* which learn; 0: all */
     int32_t     first_block, end_block; /* of which blocks, the end not counted; end 0: all from first on */
     bool        full;                   /* they learn whole, without factors */
@@ -40,6 +43,8 @@ struct soothe__whole_request {
     int32_t                  n_kl;      /* single texts a step that hold the model where it was (lambda);
                                            sft, cppl */
     bool                        cppl;   /* n_pairs of the request are then sets a step */
+    struct soothe__soft_labels  soft;
+    bool                        kl_apart; /* KL texts are those of weight 0, and no others; sft */
     struct soothe__cppl_options loss;
     enum soothe__set_key        set_key;
     uint32_t                    set_max; /* harmless and toxic texts of a set at most, each; 0: 5 */

@@ -19,6 +19,8 @@ static bool ends_in(const char *name, const char *suffix) {
 
 /* The objective as its user knows it. */
 static const char *objective_name(const struct soothe__run *run) {
+    if (run->r.whole.name)
+        return run->r.whole.name;
     return run->r.objective == SOOTHE__OWN_PREFERENCE ? "preference" : run->r.whole.cppl ? "cppl" : "sft";
 }
 
@@ -41,6 +43,8 @@ static void add_facts(struct soothe__training_facts *f, const struct soothe__run
         soothe__training_fact_add(f, "cppl.alpha", NULL, w->loss.alpha);
         soothe__training_fact_add(f, "cppl.tau", NULL, w->loss.tau);
     }
+    for (size_t i = 0; i < run->r.n_facts; i++)
+        soothe__training_fact_add(f, run->r.facts[i].key, run->r.facts[i].text, run->r.facts[i].number);
     soothe__training_fact_add(f, "result.nll_before", NULL, run->report->nll_before);
     soothe__training_fact_add(f, "result.kl_before", NULL, run->report->kl_before);
 }
