@@ -34,6 +34,9 @@ int64_t soothe__gguf_n_elements(const struct soothe__gguf *g, int64_t i_tensor);
 /* Bytes [offset, offset+size) of a tensor. */
 enum soothe_status soothe__gguf_read(const struct soothe__gguf *g, int64_t i_tensor, size_t offset, void *out,
                                      size_t size, struct soothe_error *err);
+/* Can a tensor of that type be read as numbers? And n of them (whole blocks of the type) out of their bytes. */
+bool soothe__type_readable(enum ggml_type type);
+void soothe__dequantise(float *out, const void *bytes, enum ggml_type type, int64_t n);
 /* A whole tensor, dequantised, fresh and owned by the caller.  errors  also SOOTHE_E_NUMERIC */
 enum soothe_status soothe__gguf_read_f32(const struct soothe__gguf *g, int64_t i_tensor, float **out,
                                          struct soothe_error *err);

@@ -9,13 +9,12 @@
 #include <unistd.h>
 
 struct soothe__file_rows {
-    int             file;
-    char           *path, *name;
-    off_t           at;
-    size_t          row_size;
-    int64_t         d, n;
-    enum ggml_type  type;
-    ggml_to_float_t to_float; /* NULL: F32 */
+    int            file;
+    char          *path, *name;
+    off_t          at;
+    size_t         row_size;
+    int64_t        d, n;
+    enum ggml_type type;
 };
 
 void soothe__file_rows_free(struct soothe__file_rows *rows) {
@@ -39,9 +38,8 @@ enum soothe_status soothe__file_rows_new(struct soothe__file_rows **out, const s
     *out              = NULL;
     if (!ne || ne[2] != 1 || ne[3] != 1)
         return soothe__fail(err, SOOTHE_E_FORMAT, "%s has no matrix %s", g->path, name);
-    const enum ggml_type           type   = gguf_get_tensor_type(g->meta, i);
-    const struct ggml_type_traits *traits = ggml_get_type_traits(type);
-    if (type != GGML_TYPE_F32 && !traits->to_float)
+    const enum ggml_type type = gguf_get_tensor_type(g->meta, i);
+    if (!soothe__type_readable(type))
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "tensor %s of %s has type %s, which cannot be read as numbers",
                             name, g->path, ggml_type_name(type));
     struct soothe__file_rows *rows = soothe__calloc(1, sizeof *rows);
@@ -55,8 +53,7 @@ enum soothe_status soothe__file_rows_new(struct soothe__file_rows **out, const s
                                    .row_size = ggml_row_size(type, ne[0]),
                                    .d        = ne[0],
                                    .n        = ne[1],
-                                   .type     = type,
-                                   .to_float = type == GGML_TYPE_F32 ? NULL : traits->to_float};
+                                   .type     = type};
     enum soothe_status status = SOOTHE_OK;
     if (rows->file < 0)
         status = soothe__fail(err, SOOTHE_E_IO, "cannot keep %s open: %s", g->path, strerror(errno));
@@ -95,10 +92,8 @@ enum soothe_status soothe__file_rows_get(const struct soothe__file_rows *rows, c
                                   rows->path, (long long)rows->n);
         else
             status = read_row(rows, i[k], raw, err);
-        if (!status && rows->to_float)
-            rows->to_float(raw, row, rows->d);
-        else if (!status)
-            memcpy(row, raw, rows->row_size);
+        if (!status)
+            soothe__dequantise(row, raw, rows->type, rows->d);
     }
     free(raw);
     return status;

@@ -147,17 +147,27 @@ enum soothe_status soothe__gguf_read(const struct soothe__gguf *g, int64_t i_ten
     return SOOTHE_OK;
 }
 
+bool soothe__type_readable(enum ggml_type type) {
+    return type == GGML_TYPE_F32 || ggml_get_type_traits(type)->to_float;
+}
+
+void soothe__dequantise(float *out, const void *bytes, enum ggml_type type, int64_t n) {
+    if (type == GGML_TYPE_F32)
+        memcpy(out, bytes, (size_t)n * sizeof *out);
+    else
+        ggml_get_type_traits(type)->to_float(bytes, out, n);
+}
+
 enum soothe_status soothe__gguf_read_f32(const struct soothe__gguf *g, int64_t i_tensor, float **out,
                                          struct soothe_error *err) {
-    enum soothe_status             status = SOOTHE_OK;
-    const enum ggml_type           type   = gguf_get_tensor_type(g->meta, i_tensor);
-    const size_t                   size   = gguf_get_tensor_size(g->meta, i_tensor);
-    const int64_t                  n      = soothe__gguf_n_elements(g, i_tensor);
-    const char                    *name   = gguf_get_tensor_name(g->meta, i_tensor);
-    const struct ggml_type_traits *traits = ggml_get_type_traits(type);
-    void                          *raw    = soothe__calloc(size ? size : 1, 1);
-    float                         *values = soothe__calloc((size_t)n, sizeof *values);
-    *out                                  = NULL;
+    enum soothe_status   status = SOOTHE_OK;
+    const enum ggml_type type   = gguf_get_tensor_type(g->meta, i_tensor);
+    const size_t         size   = gguf_get_tensor_size(g->meta, i_tensor);
+    const int64_t        n      = soothe__gguf_n_elements(g, i_tensor);
+    const char          *name   = gguf_get_tensor_name(g->meta, i_tensor);
+    void                *raw    = soothe__calloc(size ? size : 1, 1);
+    float               *values = soothe__calloc((size_t)n, sizeof *values);
+    *out                        = NULL;
     if (!raw || !values) {
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory reading tensor %s of %s", name, g->path);
         goto done;
@@ -166,15 +176,12 @@ enum soothe_status soothe__gguf_read_f32(const struct soothe__gguf *g, int64_t i
     if (status != SOOTHE_OK) {
         goto done;
     }
-    if (type == GGML_TYPE_F32) {
-        memcpy(values, raw, size);
-    } else if (traits->to_float) {
-        traits->to_float(raw, values, n);
-    } else {
+    if (!soothe__type_readable(type)) {
         status = soothe__fail(err, SOOTHE_E_UNSUPPORTED, "tensor %s of %s has type %s, which cannot be read as numbers",
                               name, g->path, ggml_type_name(type));
         goto done;
     }
+    soothe__dequantise(values, raw, type, n);
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(values[i])) {
             status =

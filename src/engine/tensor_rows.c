@@ -40,14 +40,10 @@ static enum soothe_status check_finite(const float *values, int64_t n, const cha
 
 static enum soothe_status decode(float *values, const void *bytes, enum ggml_type type, int64_t ne0, const char *where,
                                  struct soothe_error *err) {
-    const struct ggml_type_traits *traits = ggml_get_type_traits(type);
-    if (type == GGML_TYPE_F32)
-        memcpy(values, bytes, (size_t)ne0 * sizeof *values);
-    else if (traits->to_float)
-        traits->to_float(bytes, values, ne0);
-    else
+    if (!soothe__type_readable(type))
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s: type %s cannot be read as numbers", where,
                             ggml_type_name(type));
+    soothe__dequantise(values, bytes, type, ne0);
     return SOOTHE_OK;
 }
 

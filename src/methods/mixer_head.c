@@ -161,10 +161,7 @@ void soothe__own_head_pick(const struct soothe__own_head *h, const float *u, con
         for (int64_t from = 0; from < h->d; from += piece) {
             const int64_t count = h->d - from < piece ? h->d - from : piece;
             const char   *at    = weights + from / traits->blck_size * (int64_t)traits->type_size;
-            if (h->w->type == GGML_TYPE_F32)
-                memcpy(row, at, (size_t)count * sizeof *row);
-            else
-                traits->to_float(at, row, count);
+            soothe__dequantise(row, at, h->w->type, count);
             out[i] += dot(row, u + from, count);
         }
     }

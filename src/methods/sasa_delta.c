@@ -78,25 +78,22 @@ enum soothe_status soothe__token_embeddings(const char *model_path, int32_t d, s
     enum soothe_status  status = soothe__gguf_open(&g, model_path, err);
     if (status)
         return status;
-    const int64_t                  i        = gguf_find_tensor(g.meta, "token_embd.weight");
-    const enum ggml_type           type     = i < 0 ? GGML_TYPE_F32 : gguf_get_tensor_type(g.meta, i);
-    const struct ggml_type_traits *to       = ggml_get_type_traits(type);
-    const size_t                   row_size = ggml_row_size(type, d);
-    const int64_t                  n        = i < 0 ? 0 : soothe__gguf_n_elements(&g, i) / d;
-    char                          *bytes    = soothe__calloc(ROWS, row_size);
-    float                         *rows     = soothe__calloc((size_t)ROWS * (size_t)d, sizeof *rows);
+    const int64_t        i        = gguf_find_tensor(g.meta, "token_embd.weight");
+    const enum ggml_type type     = i < 0 ? GGML_TYPE_F32 : gguf_get_tensor_type(g.meta, i);
+    const size_t         row_size = ggml_row_size(type, d);
+    const int64_t        n        = i < 0 ? 0 : soothe__gguf_n_elements(&g, i) / d;
+    char                *bytes    = soothe__calloc(ROWS, row_size);
+    float               *rows     = soothe__calloc((size_t)ROWS * (size_t)d, sizeof *rows);
     if (i < 0 || n < 1 || n > INT32_MAX || n * d != soothe__gguf_n_elements(&g, i) || d % ggml_blck_size(type) != 0 ||
-        (type != GGML_TYPE_F32 && !to->to_float))
+        !soothe__type_readable(type))
         status = soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s has no token embeddings of width %d", model_path, d);
     else if (!bytes || !rows)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for embeddings");
     for (int64_t from = 0; from < n && !status; from += ROWS) {
         const int64_t m = n - from < ROWS ? n - from : ROWS;
         status          = soothe__gguf_read(&g, i, (size_t)from * row_size, bytes, (size_t)m * row_size, err);
-        if (!status && type == GGML_TYPE_F32)
-            memcpy(rows, bytes, (size_t)m * row_size);
-        else if (!status)
-            to->to_float(bytes, rows, m * d);
+        if (!status)
+            soothe__dequantise(rows, bytes, type, m * d);
         for (int64_t k = 0; k < m && !status; k++)
             take(user, (int32_t)(from + k), rows + k * d);
     }

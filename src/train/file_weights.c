@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "train/kernels.h"
 
@@ -24,15 +23,8 @@ struct soothe__file_weights {
 
 static void read_rows(void *user, const void *handle, int32_t first, int32_t n_rows, float *out) {
     (void)user;
-    const struct matrix *m  = handle;
-    const size_t         n  = (size_t)n_rows * (size_t)m->n_in;
-    const void          *at = (const char *)m->data + (size_t)first * m->row;
-    if (m->type == GGML_TYPE_F32)
-        memcpy(out, at, n * sizeof *out);
-    else if (m->type == GGML_TYPE_BF16)
-        soothe__from_bf16(out, at, n);
-    else
-        ggml_get_type_traits(m->type)->to_float(at, out, (int64_t)n);
+    const struct matrix *m = handle;
+    soothe__dequantise(out, (const char *)m->data + (size_t)first * m->row, m->type, (int64_t)n_rows * m->n_in);
 }
 
 static bool is_finite(const float *x, size_t n) {
@@ -47,8 +39,7 @@ static bool read_file(struct matrix *m, const struct soothe__gguf *g, int64_t i)
     m->type           = gguf_get_tensor_type(g->meta, i);
     m->row            = ggml_row_size(m->type, m->n_in);
     m->data           = m->row * (size_t)m->n_out == size ? soothe__calloc(size, 1) : NULL;
-    return m->data && (m->type == GGML_TYPE_F32 || ggml_get_type_traits(m->type)->to_float) &&
-           soothe__gguf_read(g, i, 0, m->data, size, NULL) == SOOTHE_OK;
+    return m->data && soothe__type_readable(m->type) && soothe__gguf_read(g, i, 0, m->data, size, NULL) == SOOTHE_OK;
 }
 
 /* As numbers once: a NaN in the file is found here, not in the loss. */
