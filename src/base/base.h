@@ -58,6 +58,7 @@ void               soothe__new_file_abort(struct soothe__new_file *f);
 
 enum soothe_status soothe__make_folders(const char *path, struct soothe_error *err); /* mkdir -p */
 bool               soothe__file_exists(const char *path);
+const char        *soothe__file_name(const char *path); /* without its folders; within path */
 
 /* The fresh path of a file that comes with soothe: in the folder that SOOTHE_MODELS names, else in the models of an
  * installed copy, else in the source tree's: shipped_file.c.

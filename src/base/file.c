@@ -70,10 +70,14 @@ bool soothe__file_exists(const char *path) {
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
+const char *soothe__file_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 /* Length of the folder part of path with its last '/', 0 if there is none. */
 static size_t folder_length(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? (size_t)(slash - path) + 1 : 0;
+    return (size_t)(soothe__file_name(path) - path);
 }
 
 /* Creates a fresh file in path's folder. The name is short whatever path is, so that a name of the

@@ -84,6 +84,7 @@ int soothe__options_read(poptContext *context, const struct soothe__command *com
 /* popt's texts are the command's to free: n of them, any NULL; and a list of them (NULL is fine). */
 void soothe__free_texts(char *const *texts, size_t n);
 void soothe__free_list(char **list);
+size_t soothe__list_length(char *const *list);
 
 /* Print "soothe: <sentence>" on stderr and return the exit code. */
 int soothe__print_failure(const struct soothe_error *err);                                                    /* 1 */

@@ -41,13 +41,6 @@ struct choice {
     struct soothe__align_request r;
 };
 
-static size_t count(char *const *list) {
-    size_t n = 0;
-    while (list && list[n])
-        n++;
-    return n;
-}
-
 /* ---- output ---------------------------------------------------------------------------------------------------- */
 
 static json_t *json_heldout(const struct soothe__align_figures *f) {
@@ -130,7 +123,7 @@ static int align(struct choice *c, const volatile sig_atomic_t *stop) {
     struct soothe_error         err;
     struct soothe__align_report report;
     char                       *own    = NULL;
-    const size_t                n      = count(c->data);
+    const size_t                n      = soothe__list_length(c->data);
     enum soothe_status          status = SOOTHE_OK;
     if (c->own.self)
         status = soothe__own_pairs_make(&c->own, c->r.model_path, c->output, c->r.n_threads, c->seed, stop, &own, &err);
@@ -144,7 +137,7 @@ static int align(struct choice *c, const volatile sig_atomic_t *stop) {
     c->r.data_paths    = data;
     c->r.n_data        = n + (own != NULL);
     c->r.heldout_paths = (const char *const *)c->heldout;
-    c->r.n_heldout     = count(c->heldout);
+    c->r.n_heldout     = soothe__list_length(c->heldout);
     c->r.stop          = stop;
     if (!status)
         status = soothe__align(&c->r, &report, &err);

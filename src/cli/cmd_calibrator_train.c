@@ -51,13 +51,6 @@ static void catch_interrupt(void) {
     sigaction(SIGTERM, &action, NULL);
 }
 
-static size_t count(char *const *list) {
-    size_t n = 0;
-    while (list && list[n])
-        n++;
-    return n;
-}
-
 /* ---- output --------------------------------------------------------------------------------------------- */
 
 static int print_json(const struct soothe__train_report *p, const char *out_path) {
@@ -97,7 +90,7 @@ static int train(struct choice *c, const char *model) {
     struct soothe_error         err;
     struct soothe__train_report report;
     char                       *own    = NULL;
-    const size_t                n      = count(c->data);
+    const size_t                n      = soothe__list_length(c->data);
     enum soothe_status          status = SOOTHE_OK;
     if (c->own.self)
         status = soothe__own_pairs_make(&c->own, model, c->output, c->r.n_threads, c->seed, &interrupted, &own, &err);
@@ -110,8 +103,8 @@ static int train(struct choice *c, const char *model) {
         data[i] = c->data[i];
     if (data && own)
         data[n] = own;
-    const char **heldout = soothe__calloc(count(c->heldout) + 1, sizeof *heldout);
-    for (size_t i = 0; heldout && i < count(c->heldout); i++)
+    const char **heldout = soothe__calloc(soothe__list_length(c->heldout) + 1, sizeof *heldout);
+    for (size_t i = 0; heldout && i < soothe__list_length(c->heldout); i++)
         heldout[i] = c->heldout[i];
     c->r.model_path      = model;
     c->r.calibrator_path = c->calibrator;
@@ -120,7 +113,7 @@ static int train(struct choice *c, const char *model) {
     c->r.data_paths      = data;
     c->r.n_data          = n + (own != NULL);
     c->r.heldout_paths   = heldout;
-    c->r.n_heldout       = count(c->heldout);
+    c->r.n_heldout       = soothe__list_length(c->heldout);
     c->r.states_path     = c->states;
     c->r.strength        = c->strength;
     c->r.stop            = &interrupted;

@@ -58,8 +58,7 @@ static int run(const struct choice *c, const char *more) {
         !soothe__read_int(&r.n_threads, c->threads, me, "-t", 1, 1024) ||
         !soothe__read_float(&r.strength, c->strength, me, "--default-strength", 0, 100))
         return SOOTHE__EXIT_MISUSE;
-    while (c->data[r.n_data])
-        r.n_data++;
+    r.n_data                  = soothe__list_length(c->data);
     r.data_paths              = (const char *const *)c->data;
     r.n_pairs_max             = (size_t)limit;
     r.stop                    = soothe__interrupt_flag();

@@ -74,13 +74,6 @@ struct paths { /* of models, resolved */
     char *model, *base;
 };
 
-static size_t n_diffs(const struct choice *c) {
-    size_t n = 0;
-    while (c->diffs && c->diffs[n])
-        n++;
-    return n;
-}
-
 static enum soothe_status find_models(struct paths *p, const struct choice *c, struct soothe_error *err) {
     enum soothe_status status = soothe__choose_model(&p->model, c->model, err);
     if (!status && c->base)
@@ -107,7 +100,7 @@ static int finish(enum soothe_status status, const struct soothe_error *err, str
 
 /* All diffs but the last over the model in a file without a name, the last from there into the new file. */
 static enum soothe_status apply(const struct paths *p, const struct choice *c, struct soothe_error *err) {
-    const size_t         n      = n_diffs(c);
+    const size_t         n      = soothe__list_length(c->diffs);
     char                *laid   = NULL;
     struct soothe__diff *last   = NULL;
     enum soothe_status   status = soothe__diff_lay(&laid, p->model, (const char *const *)c->diffs, n - 1, NULL, err);
@@ -123,7 +116,7 @@ static enum soothe_status apply(const struct paths *p, const struct choice *c, s
 static int run_apply(const struct choice *c) {
     struct soothe_error err;
     struct paths        p = {NULL, NULL};
-    if (n_diffs(c) == 0)
+    if (soothe__list_length(c->diffs) == 0)
         return soothe__print_misuse(APPLY.name, "which edit? --diff names its file");
     if (!c->out)
         return soothe__print_misuse(APPLY.name, "where to? -o names the model to be written");
@@ -131,7 +124,8 @@ static int run_apply(const struct choice *c) {
     if (!status)
         status = apply(&p, c, &err);
     return finish(status, &err, &p, c,
-                  json_pack("{s:s?, s:s, s:I}", "model", p.model, "out", c->out, "diffs", (json_int_t)n_diffs(c)));
+                  json_pack("{s:s?, s:s, s:I}", "model", p.model, "out", c->out, "diffs",
+                            (json_int_t)soothe__list_length(c->diffs)));
 }
 
 /* ---- diff -----------------------------------------------------------------------------------------------------------
@@ -184,7 +178,7 @@ static int run_undo(const struct choice *c) {
     uint32_t            n_taken = 0;
     if (!c->model)
         return soothe__print_misuse(UNDO.name, "of what? -m names the edited model");
-    if (n_diffs(c) + (c->base != NULL) != 1)
+    if (soothe__list_length(c->diffs) + (c->base != NULL) != 1)
         return soothe__print_misuse(UNDO.name, "by what? one of --base MODEL and --diff FILE");
     if (!c->out)
         return soothe__print_misuse(UNDO.name, "where to? -o names the model to be written");
@@ -226,11 +220,12 @@ static int run_verify(const struct choice *c) {
     struct soothe__edit_verdict v = {0};
     if (!c->model)
         return soothe__print_misuse(VERIFY.name, "what? -m names the edited model");
-    if (n_diffs(c) && !c->base)
+    if (soothe__list_length(c->diffs) && !c->base)
         return soothe__print_misuse(VERIFY.name, "a --diff is laid over a --base");
     enum soothe_status status = find_models(&p, c, &err);
     if (!status)
-        status = soothe__edit_verify(&v, p.model, p.base, (const char *const *)c->diffs, n_diffs(c), &err);
+        status = soothe__edit_verify(&v, p.model, p.base, (const char *const *)c->diffs, soothe__list_length(c->diffs),
+                                     &err);
     if (!status && !c->json)
         print_verdict(&v);
     const int code = finish(status, &err, &p, c,

@@ -50,13 +50,6 @@ struct choice {
     struct soothe__acft       acft; /* acft */
 };
 
-static size_t count(char *const *list) {
-    size_t n = 0;
-    while (list && list[n])
-        n++;
-    return n;
-}
-
 /* ---- options ---------------------------------------------------------------------------------------- */
 
 /* The place of a word in a list that ends in NULL, or -1 after saying so. Not given: 0. */
@@ -278,9 +271,9 @@ static int train(struct soothe__train_request *r, struct choice *c, const char *
     r->out_path        = c->output;
     r->checkpoint_path = c->checkpoint;
     r->data_paths      = (const char *const *)c->data;
-    r->n_data          = count(c->data);
+    r->n_data          = soothe__list_length(c->data);
     r->heldout_paths   = (const char *const *)c->heldout;
-    r->n_heldout       = count(c->heldout);
+    r->n_heldout       = soothe__list_length(c->heldout);
     r->states_path     = c->states;
     r->stop            = soothe__interrupt_flag();
     if (strcmp(c->objective, "acft") == 0 && soothe__acft_make(&c->acft, &c->own, r, &err))

@@ -54,6 +54,13 @@ void soothe__free_list(char **list) {
     free(list);
 }
 
+size_t soothe__list_length(char *const *list) {
+    size_t n = 0;
+    while (list && list[n])
+        n++;
+    return n;
+}
+
 int soothe__print_failure(const struct soothe_error *err) {
     fprintf(stderr, "soothe: %s\n", err->message);
     return SOOTHE__EXIT_FAILED;

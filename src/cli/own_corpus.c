@@ -82,16 +82,11 @@ int soothe__own_corpus_check(const struct soothe__own_corpus *own, const char *c
 
 /* ---- making ----------------------------------------------------------------------------------------------------- */
 
-static const char *file_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 static void fill_facts(struct soothe__own_corpus *own, const struct soothe__self_options *s,
                        const struct soothe__self_corpus_options *c) {
     const struct soothe__self_corpus_report *r       = &own->report;
     const struct soothe__fact                facts[] = {{"sgeat.samples_sha256", own->samples_sha256, 0},
-                                                        {"sgeat.scorer", file_name(s->scorer), 0},
+                                                        {"sgeat.scorer", soothe__file_name(s->scorer), 0},
                                                         {"sgeat.control", c->random ? "random" : "none", 0},
                                                         {"sgeat.keep_share", NULL, c->keep_share},
                                                         {"sgeat.clean_to", NULL, c->clean_to},
@@ -157,8 +152,7 @@ enum soothe_status soothe__own_corpus_make(struct soothe__own_corpus *own, struc
     c.corpus_path   = own->corpus_path;
     c.neutral_paths = (const char *const *)own->neutral;
     c.seed          = r->seed;
-    while (own->neutral && own->neutral[c.n_neutral])
-        c.n_neutral++;
+    c.n_neutral     = soothe__list_length(own->neutral);
     if (!status)
         status = soothe__self_corpus(&c, &own->report, err);
     if (status)

@@ -49,11 +49,10 @@ static enum soothe_status add(struct soothe__eval_prompts *p, const char *text, 
 
 static enum soothe_status add_source(struct soothe__eval_prompts *p, const char *name, const char *sha256, size_t n,
                                      struct soothe_error *err) {
-    const char *slash = strrchr(name, '/');
     if (!p->sources)
         p->sources = json_array();
     json_t *source =
-        json_pack("{s:s, s:s, s:I}", "file", slash ? slash + 1 : name, "sha256", sha256, "n", (json_int_t)n);
+        json_pack("{s:s, s:s, s:I}", "file", soothe__file_name(name), "sha256", sha256, "n", (json_int_t)n);
     if (!source)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the name of %s is not UTF-8: rename it", name);
     return json_array_append_new(p->sources, source) ? soothe__fail(err, SOOTHE_E_MEMORY, "out of memory") : SOOTHE_OK;

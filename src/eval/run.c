@@ -253,11 +253,10 @@ enum soothe_status soothe__eval_open_ppl(struct soothe__eval_worker *worker, str
 /* ---- the manifest ------------------------------------------------------------------------------------------- */
 
 static json_t *json_file(const char *path, enum soothe_status *status, struct soothe_error *err) {
-    char        hex[65];
-    const char *slash = strrchr(path, '/');
+    char hex[65];
     if (!*status)
         *status = soothe__sha256_file(hex, path, err);
-    json_t *o = *status ? NULL : json_pack("{s:s, s:s}", "file", slash ? slash + 1 : path, "sha256", hex);
+    json_t *o = *status ? NULL : json_pack("{s:s, s:s}", "file", soothe__file_name(path), "sha256", hex);
     if (!*status && !o)
         *status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the name of %s is not UTF-8: rename it", path);
     return o;

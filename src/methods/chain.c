@@ -220,12 +220,11 @@ char *soothe__chain_name(const struct soothe__chain *chain) {
             if (!item->values[k].given)
                 continue;
             char        number[32];
-            const char *text = item->values[k].text, *slash = strrchr(text, '/');
+            const char *text = item->values[k].text;
             snprintf(number, sizeof number, "%.6g", item->values[k].number);
-            longer = soothe__format("%s:%s=%s", name, item->method->parameters[k].name,
-                                    item->method->parameters[k].kind <= SOOTHE__INTEGER ? number
-                                    : slash                                             ? slash + 1
-                                                                                        : text);
+            longer =
+                soothe__format("%s:%s=%s", name, item->method->parameters[k].name,
+                               item->method->parameters[k].kind <= SOOTHE__INTEGER ? number : soothe__file_name(text));
             free(name);
             name = longer;
         }

@@ -8,8 +8,7 @@ enum { SOURCES_MAX = 4096 };
 
 /* "davidson" of "data/davidson.csv.xz"; fresh. */
 static char *name_of_file(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char       *name  = soothe__strdup(slash ? slash + 1 : path);
+    char *name = soothe__strdup(soothe__file_name(path));
     if (name && *name)
         name[1 + strcspn(name + 1, ".")] = '\0';
     return name;

@@ -61,9 +61,8 @@ enum soothe_status soothe__ngram_train_save(const struct soothe__ngram_scorer   
     gguf_set_val_str(meta, "general.name", "n-gram scorer of toxicity");
     gguf_set_val_str(meta, "soothe.tool_version", SOOTHE_VERSION);
     for (size_t i = 0; i < t->n_files; i++) {
-        const struct soothe__labelled_file *f     = &t->files[i];
-        const char                         *slash = strrchr(f->path, '/');
-        set_string(meta, slash ? slash + 1 : f->path, "soothe.training.data.%zu.file", i);
+        const struct soothe__labelled_file *f = &t->files[i];
+        set_string(meta, soothe__file_name(f->path), "soothe.training.data.%zu.file", i);
         set_string(meta, f->sha256, "soothe.training.data.%zu.sha256", i);
         char name[60];
         snprintf(name, sizeof name, "data.%zu.rows", i);

@@ -2,7 +2,6 @@
 #include "train/training_facts.h"
 
 #include <math.h>
-#include <string.h>
 
 void soothe__training_fact_add(struct soothe__training_facts *f, const char *key, const char *text, double number) {
     if (f->n == SOOTHE__FACTS_MAX || (!text && !isfinite(number)))
@@ -12,16 +11,11 @@ void soothe__training_fact_add(struct soothe__training_facts *f, const char *key
     f->n++;
 }
 
-static const char *file_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 static void add_sources(struct soothe__training_facts *f, const char *kind, const struct soothe__corpus *c) {
     for (size_t i = 0; i < c->n_sources; i++) {
         char key[40];
         snprintf(key, sizeof key, "%s.%zu.file", kind, i);
-        soothe__training_fact_add(f, key, file_name(c->sources[i].path), 0);
+        soothe__training_fact_add(f, key, soothe__file_name(c->sources[i].path), 0);
         snprintf(key, sizeof key, "%s.%zu.sha256", kind, i);
         soothe__training_fact_add(f, key, c->sources[i].sha256, 0);
     }
