@@ -114,20 +114,19 @@ static enum soothe_status make_room(struct soothe__target_states *t, struct soot
                                         : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the target's states");
 }
 
-enum soothe_status soothe__target_states_new(struct soothe__target_states **out, struct llama_model *model,
-                                             const struct soothe__corpus *corpus, const uint32_t *order, size_t n_order,
-                                             int32_t n_threads, size_t memory_bound, struct soothe_error *err) {
+/* begun  what is known of it so far; model NULL: the core makes the states */
+static enum soothe_status make(struct soothe__target_states **out, const struct soothe__target_states *begun,
+                               struct llama_model *model, const uint32_t *order, size_t n_order, int32_t n_threads,
+                               struct soothe_error *err) {
     *out                            = NULL;
     struct soothe__target_states *t = soothe__calloc(1, sizeof *t);
     if (!t)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the target's states");
-    t->corpus       = corpus;
-    t->d            = llama_model_n_embd(model);
-    t->memory_bound = memory_bound;
+    *t = *begun;
     /* Recurrent and hybrid models reorder the rows of a batch with several sequences. */
-    const bool         alone  = llama_model_is_recurrent(model) || llama_model_is_hybrid(model);
+    const bool         alone  = model && (llama_model_is_recurrent(model) || llama_model_is_hybrid(model));
     enum soothe_status status = make_groups(t, order, n_order, alone, err);
-    if (!status)
+    if (!status && model)
         status = open_session(t, model, n_threads, err);
     if (!status)
         status = make_room(t, err);
@@ -138,6 +137,14 @@ enum soothe_status soothe__target_states_new(struct soothe__target_states **out,
     return status;
 }
 
+enum soothe_status soothe__target_states_new(struct soothe__target_states **out, struct llama_model *model,
+                                             const struct soothe__corpus *corpus, const uint32_t *order, size_t n_order,
+                                             int32_t n_threads, size_t memory_bound, struct soothe_error *err) {
+    const struct soothe__target_states begun = {
+        .corpus = corpus, .d = llama_model_n_embd(model), .memory_bound = memory_bound};
+    return make(out, &begun, model, order, n_order, n_threads, err);
+}
+
 int32_t soothe__target_states_room(void) {
     return GROUP_TOKENS;
 }
@@ -145,22 +152,8 @@ int32_t soothe__target_states_room(void) {
 enum soothe_status soothe__target_states_new_core(struct soothe__target_states **out, struct soothe__train_core *core,
                                                   int32_t d, const struct soothe__corpus *corpus, const uint32_t *order,
                                                   size_t n_order, size_t memory_bound, struct soothe_error *err) {
-    *out                            = NULL;
-    struct soothe__target_states *t = soothe__calloc(1, sizeof *t);
-    if (!t)
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the target's states");
-    t->corpus                 = corpus;
-    t->core                   = core;
-    t->d                      = d;
-    t->memory_bound           = memory_bound;
-    enum soothe_status status = make_groups(t, order, n_order, false, err);
-    if (!status)
-        status = make_room(t, err);
-    if (status)
-        soothe__target_states_free(t);
-    else
-        *out = t;
-    return status;
+    const struct soothe__target_states begun = {.corpus = corpus, .core = core, .d = d, .memory_bound = memory_bound};
+    return make(out, &begun, NULL, order, n_order, 0, err);
 }
 
 void soothe__target_states_free(struct soothe__target_states *t) {
