@@ -93,9 +93,9 @@ int32_t            soothe__own_head_width(const struct soothe__own_head *head);
 /* out (n, V) = u (n, d) W^T, in pieces of at most 32 rows. */
 enum soothe_status soothe__own_head_apply(struct soothe__own_head *head, const float *u, int32_t n, int32_t n_threads,
                                           float *out, struct soothe_error *err);
-/* The logits of n tokens alone, out (n) = W[tokens] u: for rules that look at few. */
-void soothe__own_head_pick(const struct soothe__own_head *head, const float *u, const llama_token *tokens, size_t n,
-                           float *out);
+/* The logits of n tokens alone, out (n) = W[tokens] u, by their ids: for rules that look at few. */
+void soothe__own_head_pick(const struct soothe__own_head *head, const float *u, const llama_token_data *tokens,
+                           size_t n, float *out);
 
 /* ---- the stage: mixer.c ------------------------------------------------------------------------------------ */
 

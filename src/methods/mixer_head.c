@@ -150,13 +150,13 @@ static float dot(const float *x, const float *y, int64_t n) {
 }
 
 /* The weights lie in the memory of the backend that read_weights asked for: the processor's. */
-void soothe__own_head_pick(const struct soothe__own_head *h, const float *u, const llama_token *tokens, size_t n,
+void soothe__own_head_pick(const struct soothe__own_head *h, const float *u, const llama_token_data *tokens, size_t n,
                            float *out) {
     const struct ggml_type_traits *traits = ggml_get_type_traits(h->w->type);
     float                          row[HEAD_PIECE];
     const int64_t                  piece = HEAD_PIECE / traits->blck_size * traits->blck_size;
     for (size_t i = 0; i < n; i++) {
-        const char *weights = (const char *)h->w->data + (size_t)tokens[i] * h->w->nb[1];
+        const char *weights = (const char *)h->w->data + (size_t)tokens[i].id * h->w->nb[1];
         out[i]              = 0;
         for (int64_t from = 0; from < h->d; from += piece) {
             const int64_t count = h->d - from < piece ? h->d - from : piece;

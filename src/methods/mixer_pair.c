@@ -61,25 +61,17 @@ static enum soothe_status twin_within_nucleus(void *self, const struct soothe__m
     struct soothe__shortlist *list = &p->nucleus;
     if (!soothe__shortlist_read(list, row->z, row->n_vocab))
         return soothe__fail(err, SOOTHE_E_NUMERIC, "logits to be mixed are no finite numbers: damaged weights?");
-    float       *difference = NULL;
-    llama_token *tokens     = NULL;
-    if (soothe__shortlist_fill(list, row->z, row->n_vocab, 0, p->top_p)) {
-        difference = soothe__calloc(list->n, sizeof *difference);
-        tokens     = soothe__calloc(list->n, sizeof *tokens);
-    }
-    const bool ok = difference && tokens;
-    for (size_t i = 0; i < list->n && ok; i++)
-        tokens[i] = list->data[i].id;
-    if (ok) {
-        soothe__own_head_pick(p->head, row->u, tokens, list->n, difference);
-        const float a = p->a * row->dose;
-        if (p->slack > 0)
-            soothe__mix_soften(list->data, list->n, difference, a, p->slack);
-        soothe__mix_within(row->z, row->n_vocab, list->data, list->n, difference, p->slack > 0 ? 1 : a);
-    }
+    const bool filled     = soothe__shortlist_fill(list, row->z, row->n_vocab, 0, p->top_p);
+    float     *difference = filled ? soothe__calloc(list->n, sizeof *difference) : NULL;
+    if (!difference)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory mixing logits");
+    const float a = p->a * row->dose;
+    soothe__own_head_pick(p->head, row->u, list->data, list->n, difference);
+    if (p->slack > 0)
+        soothe__mix_soften(list->data, list->n, difference, a, p->slack);
+    soothe__mix_within(row->z, row->n_vocab, list->data, list->n, difference, p->slack > 0 ? 1 : a);
     free(difference);
-    free(tokens);
-    return ok ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory mixing logits");
+    return SOOTHE_OK;
 }
 
 /* ---- two followers ---------------------------------------------------------------------------------------- */
