@@ -243,15 +243,26 @@ CASES = [
 ]
 
 
-def main():
-    records = []
+class Records:
+    """A reference file: named arrays of int32 or float32."""
 
-    def put(name, values):
+    def __init__(self):
+        self.records = []
+
+    def put(self, name, values):
         values = np.asarray(values).ravel()
         integer = values.dtype.kind in "iu"
         data = values.astype("<i4" if integer else "<f4")
-        records.append(struct.pack("<64sii", name.encode(), 0 if integer else 1, data.size) + data.tobytes())
+        self.records.append(struct.pack("<64sii", name.encode(), 0 if integer else 1, data.size) + data.tobytes())
 
+    def write(self, path):
+        with open(path, "wb") as f:
+            f.write(struct.pack("<i", len(self.records)) + b"".join(self.records))
+
+
+def main():
+    records = Records()
+    put = records.put
     for i, changes in enumerate(CASES):
         c = {**BASE, **changes}
         rng = np.random.default_rng(1000 + i)
@@ -285,8 +296,7 @@ def main():
                 put(f"{i}/g/{name}", g[name])
                 for t in range(1, len(steps)):
                     put(f"{i}/w{t}/{name}", steps[t][name])
-    with open(sys.argv[1] if len(sys.argv) > 1 else "tests/data/train_reference.f32", "wb") as f:
-        f.write(struct.pack("<i", len(records)) + b"".join(records))
+    records.write(sys.argv[1] if len(sys.argv) > 1 else "tests/data/train_reference.f32")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,25 @@ way back. The file has the form of train_reference.py's; records of case i are n
     result     f32    loss, preference, kl (mean over KL rows), nll, gradient norm
     w/NAME, g/NAME, w1/NAME   f32  a tensor's values; of factors their gradient and values after one step
 """
-import struct
 import sys
 
 import numpy as np
 import torch
-from train_reference import BASE, CHOSEN, KL, PLAIN, QWEN2, REJECTED, adamw, bf16, bf16_bits, f32, parameters, states
+from train_reference import (
+    BASE,
+    CHOSEN,
+    KL,
+    PLAIN,
+    QWEN2,
+    REJECTED,
+    Records,
+    adamw,
+    bf16,
+    bf16_bits,
+    f32,
+    parameters,
+    states,
+)
 
 MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 LENGTHS = [5, 7, 4, 6, 9, 3, 8, 1]
@@ -170,14 +183,8 @@ CASES = [
 
 
 def main():
-    records = []
-
-    def put(name, values):
-        values = np.asarray(values).ravel()
-        integer = values.dtype.kind in "iu"
-        data = values.astype("<i4" if integer else "<f4")
-        records.append(struct.pack("<64sii", name.encode(), 0 if integer else 1, data.size) + data.tobytes())
-
+    records = Records()
+    put = records.put
     for i, changes in enumerate(CASES):
         c = {**WHOLE, **changes}
         rng = np.random.default_rng(2000 + i)
@@ -203,8 +210,7 @@ def main():
             if name in g:
                 put(f"{i}/g/{name}", g[name])
                 put(f"{i}/w1/{name}", after[name])
-    with open(sys.argv[1] if len(sys.argv) > 1 else "tests/data/train_whole_reference.f32", "wb") as f:
-        f.write(struct.pack("<i", len(records)) + b"".join(records))
+    records.write(sys.argv[1] if len(sys.argv) > 1 else "tests/data/train_whole_reference.f32")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@
 
 #include "fusion/alignment_file.h"
 #include "fusion/calibrator_file.h"
-#include "test_support.h"
+#include "train_support.h"
 #include "tiny_model.h"
 #include "train/align.h"
 #include "train/align_tokens.h"
@@ -39,16 +39,6 @@ static struct reference {
     float x[N * D_X], y[N * D_Y], ridge[D_X * D_Y], procrustes[D_X * D_Y], back[D_Y * D_X], flat[D_X * D_Y],
         w[D_X * D_Y], loss, carried[D_Y * D_Y];
 } ref;
-
-static void write_data(const char *path, int from, int n) {
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    for (int i = from; i < from + n; i++) {
-        fprintf(f, "{\"prompt\": \"p%d\", \"chosen\": \" a%dbb\", \"rejected\": \" a%dcc\"}\n", i, i, i);
-        fprintf(f, "{\"text\": \"some text number %d of many\"}\n", i);
-    }
-    assert_int_equal(fclose(f), 0);
-}
 
 static void write_matrix(const char *path, const char *source, bool with_a, uint64_t seed) {
     struct soothe_error err;

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "test_support.h"
+#include "train_support.h"
 #include "train/gemm.h"
 #include "train/train_core.h"
 
@@ -26,48 +26,25 @@ static bool is_known(int precision) {
 
 /* ---- the reference file (layout at the top of its script) ----------------------------------------- */
 
-struct record {
-    const int32_t *ints;
-    const float   *floats;
-    int32_t        n;
-};
-
-static char  *file_data;
-static size_t file_size;
+static struct records file;
 
 static int set_up(void **state) {
     (void)state;
-    char                path[4096];
-    struct soothe_error err;
-    const char         *folder = getenv("SOOTHE_DATA");
-    snprintf(path, sizeof path, "%s/train_reference.f32", folder ? folder : "tests/data");
-    return soothe__read_file(&file_data, &file_size, path, &err) == SOOTHE_OK ? 0 : -1;
+    return records_read(&file, "train_reference.f32");
 }
 
 static int tear_down(void **state) {
     (void)state;
-    free(file_data);
+    free(file.data);
     return 0;
 }
 
 /* Record "case/name"; n is 0 where there is none. */
 static struct record find(int i_case, const char *format, const char *name) {
-    char          suffix[64], wanted[80];
-    int32_t       n_records, head[2];
-    struct record none = {0};
+    char suffix[64], wanted[80];
     snprintf(suffix, sizeof suffix, format, name);
     snprintf(wanted, sizeof wanted, "%d/%s", i_case, suffix);
-    memcpy(&n_records, file_data, sizeof n_records);
-    const char *at = file_data + 4;
-    for (int32_t i = 0; i < n_records; i++) {
-        memcpy(head, at + 64, sizeof head);
-        if (strncmp(at, wanted, 64) == 0) { /* 4-aligned: every part of the file is a multiple of 4 */
-            const void *values = at + 72;
-            return (struct record){head[0] == 0 ? values : NULL, head[0] == 1 ? values : NULL, head[1]};
-        }
-        at += 72 + 4 * (size_t)head[1];
-    }
-    return none;
+    return record_find(&file, wanted);
 }
 
 static struct record get(int i_case, const char *format, const char *name) {
@@ -90,15 +67,6 @@ struct fixture {
     struct soothe__train_row    *rows;
     double                       lr_blocks, lr_fusion;
 };
-
-static uint16_t *bf16_of(struct record r) {
-    uint16_t *x = soothe__calloc((size_t)r.n, sizeof *x);
-    assert_non_null(x);
-    for (int32_t i = 0; i < r.n; i++) {
-        x[i] = (uint16_t)r.ints[i];
-    }
-    return x;
-}
 
 static void read_shape(struct fixture *f) {
     const int32_t *n = get(f->i_case, "%s", "shape").ints;

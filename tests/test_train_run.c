@@ -14,7 +14,7 @@
 #include "engine/engine.h"
 #include "engine/text_tokens.h"
 #include "fusion/fusion.h"
-#include "test_support.h"
+#include "train_support.h"
 #include "tiny_model.h"
 #include "train/train_run.h"
 
@@ -37,17 +37,6 @@ static void write_text(const char *path, const char *text) {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-}
-
-/* Pairs and texts out of few letters; the chosen sides end in "b", the rejected ones in "c". */
-static void write_data(const char *path, int from, int n) {
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    for (int i = from; i < from + n; i++) {
-        fprintf(f, "{\"prompt\": \"p%d\", \"chosen\": \" a%dbb\", \"rejected\": \" a%dcc\"}\n", i, i, i);
-        fprintf(f, "{\"text\": \"some text number %d of many\"}\n", i);
-    }
     assert_int_equal(fclose(f), 0);
 }
 
@@ -89,14 +78,6 @@ static struct soothe__train_request request(void) {
     r.checkpoint_every             = 5;
     r.precision                    = SOOTHE__PRECISION_F32;
     return r;
-}
-
-static void assert_same_file(const char *a, const char *b) {
-    struct soothe_error err;
-    char                x[65], y[65];
-    must(soothe__sha256_file(x, a, &err), &err);
-    must(soothe__sha256_file(y, b, &err), &err);
-    assert_string_equal(x, y);
 }
 
 /* ---- what a run gives --------------------------------------------------------------------------------- */

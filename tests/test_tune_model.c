@@ -12,7 +12,7 @@
 
 #include "edit/lora.h"
 #include "engine/text_tokens.h"
-#include "test_support.h"
+#include "train_support.h"
 #include "tiny_model.h"
 #include "train/train_run.h"
 
@@ -27,16 +27,6 @@
 #define STATES "tune_model_states.bin"
 
 static const char *const FILES[] = {TARGET, OTHER, OUT, OUT2, MERGED, DATA, HELDOUT, SETS, STATES, OUT2 ".checkpoint"};
-
-static void write_data(const char *path, int from, int n) {
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    for (int i = from; i < from + n; i++) {
-        fprintf(f, "{\"prompt\": \"p%d\", \"chosen\": \" a%dbb\", \"rejected\": \" a%dcc\"}\n", i, i, i);
-        fprintf(f, "{\"text\": \"some text number %d of many\"}\n", i);
-    }
-    assert_int_equal(fclose(f), 0);
-}
 
 /* Sets of two harmless and two toxic texts. */
 static void write_sets(const char *path, int n) {
@@ -87,14 +77,6 @@ static struct soothe__train_request request(enum soothe__objective objective) {
     r.checkpoint_every             = 5;
     r.precision                    = SOOTHE__PRECISION_F32;
     return r;
-}
-
-static void assert_same_file(const char *a, const char *b) {
-    struct soothe_error err;
-    char                x[65], y[65];
-    must(soothe__sha256_file(x, a, &err), &err);
-    must(soothe__sha256_file(y, b, &err), &err);
-    assert_string_equal(x, y);
 }
 
 /* ---- through the engine ----------------------------------------------------------------------------- */
