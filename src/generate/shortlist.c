@@ -2,9 +2,10 @@
  * The few tokens that sampling can choose, found without sorting the vocabulary.
  *
  * Two passes over the V logits in vector registers (the largest; the sum of exponentials), then the tokens within 4 of
- * the largest, if these hold enough probability, else within 8, 16, … : usually some dozens out of 49 152. Only those
- * are sorted. The engine's own nucleus sampler builds V records and sorts a good part of them: with it sampling took
- * 30 % of the time of a 135M model with 32 sequences (docs/experiments.md). */
+ * the largest, if these hold enough probability, else within 8, 16, … : some dozens out of 49 152, or some thousands
+ * where the model is unsure. Those are dealt into ranges of logits, and range after range is sorted until enough is
+ * there. The engine's own nucleus sampler builds V records and sorts a good part of them: with it sampling took 30 % of
+ * the time of a 135M model with 32 sequences (docs/experiments.md). */
 #include "generate/shortlist.h"
 
 #include <math.h>
@@ -16,6 +17,8 @@
 #else
 #define MULTIVERSION
 #endif
+
+enum { N_RANGES = 256 };
 
 /* e^x for x <= 0, relative error below 3e-7 down to -87; 1.6e-38 below that. x = n ln 2 + r with |r| <= ln 2 / 2, e^r
  * by its Taylor series. */
@@ -74,7 +77,15 @@ static bool make_room(struct soothe__shortlist *list, size_t n) {
     llama_token_data *data = soothe__realloc(list->data, n, sizeof *data);
     if (!data)
         return false;
-    list->data     = data;
+    list->data              = data;
+    llama_token_data *dealt = soothe__realloc(list->dealt, n, sizeof *dealt);
+    if (!dealt)
+        return false;
+    list->dealt     = dealt;
+    uint8_t *ranges = soothe__realloc(list->ranges, n, sizeof *ranges);
+    if (!ranges)
+        return false;
+    list->ranges   = ranges;
     list->capacity = n;
     return true;
 }
@@ -94,13 +105,47 @@ static bool gather(struct soothe__shortlist *list, const float *z, int32_t n_voc
     return true;
 }
 
-/* The shortest head of the sorted list that holds the probability top_p, as the engine cuts. */
-static void cut_to_nucleus(struct soothe__shortlist *list, float top_p) {
-    double sum = 0;
+/* Deals the gathered tokens into ranges of logits, the largest first: range r ends before ends[r]. */
+static void deal(struct soothe__shortlist *list, float width, size_t ends[N_RANGES]) {
+    const float scale            = N_RANGES / width;
+    size_t      places[N_RANGES] = {0};
+    uint8_t    *ranges           = list->ranges;
     for (size_t i = 0; i < list->n; i++) {
-        sum += (double)list->data[i].p;
-        list->data[i].p = (float)((double)list->data[i].p / list->sum);
-        if (sum / list->sum >= (double)top_p) {
+        const float below = (list->largest - list->data[i].logit) * scale;
+        ranges[i]         = below < N_RANGES - 1 ? (uint8_t)below : N_RANGES - 1;
+        places[ranges[i]]++;
+    }
+    for (size_t r = 0, begin = 0; r < N_RANGES; r++) {
+        ends[r]   = begin + places[r];
+        places[r] = begin;
+        begin     = ends[r];
+    }
+    for (size_t i = 0; i < list->n; i++)
+        list->dealt[places[ranges[i]]++] = list->data[i];
+    llama_token_data *dealt = list->dealt;
+    list->dealt             = list->data;
+    list->data              = dealt;
+}
+
+/* Leaves the head of the gathered tokens that is wanted, in order: so many tokens, or if that is 0 the shortest that
+ * holds the probability top_p, as the engine cuts. */
+static void sort_head(struct soothe__shortlist *list, float width, size_t wanted, float top_p) {
+    size_t ends[N_RANGES];
+    double sum = 0;
+    deal(list, width, ends);
+    for (size_t r = 0, i = 0; r < N_RANGES; r++) {
+        qsort(list->data + i, ends[r] - i, sizeof *list->data, by_logit);
+        for (; i < ends[r]; i++) {
+            llama_token_data *token = &list->data[i];
+            if (wanted) {
+                if (i + 1 < wanted)
+                    continue;
+            } else {
+                sum += (double)token->p;
+                token->p = (float)((double)token->p / list->sum);
+                if (sum / list->sum < (double)top_p)
+                    continue;
+            }
             list->n = i + 1;
             return;
         }
@@ -122,18 +167,15 @@ bool soothe__shortlist_fill(struct soothe__shortlist *list, const float *z, int3
                             float top_p) {
     const size_t wanted = top_k > 0 && top_k < n_vocab ? (size_t)top_k : top_k > 0 ? (size_t)n_vocab : 0;
     double       mass   = 0;
-    for (float width = 4;; width *= 2) {
+    float        width  = 4;
+    for (;; width *= 2) {
         const bool all = width > 64;
         if (!gather(list, z, n_vocab, all ? -INFINITY : list->largest - width, &mass))
             return false;
         if (all || (wanted ? list->n >= wanted : mass >= (double)top_p * list->sum))
             break;
     }
-    qsort(list->data, list->n, sizeof *list->data, by_logit);
-    if (wanted)
-        list->n = list->n < wanted ? list->n : wanted;
-    else
-        cut_to_nucleus(list, top_p);
+    sort_head(list, width, wanted, top_p);
     return true;
 }
 
@@ -157,5 +199,7 @@ double soothe__log_sum_exp(const float *z, int32_t n_vocab) {
 
 void soothe__shortlist_free(struct soothe__shortlist *list) {
     free(list->data);
+    free(list->dealt);
+    free(list->ranges);
     *list = (struct soothe__shortlist){.n = 0};
 }

@@ -9,8 +9,10 @@
 struct soothe__shortlist {
     llama_token_data *data; /* (n) sorted, the likeliest first */
     size_t            n, capacity;
-    float             largest; /* logit                                                        */
+    float             largest; /* logit                                                */
     double            sum;     /* of e^(z - largest) over the vocabulary: the normaliser */
+    llama_token_data *dealt;   /* (capacity) where sorting puts the tokens               */
+    uint8_t          *ranges;  /* (capacity) and the range of logits of each             */
 };
 
 /* Looks through the logits z (n_vocab) once; false if one is NaN or none is finite. */
