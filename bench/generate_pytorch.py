@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The peer of bench_generate: Hugging Face transformers sampling many continuations of SmolLM2-135M's shape (random
-weights: speed does not depend on them), bf16, KV cache, nucleus .9.
+weights: speed does not depend on them), KV cache, nucleus .9.
 
-    generate_pytorch.py [SEQUENCES] [TOKENS] [PROMPT] [ROUNDS]
+    generate_pytorch.py [SEQUENCES] [TOKENS] [PROMPT] [ROUNDS] [TYPE]
 
+TYPE: bfloat16, or float32, which is the faster one on processors without instructions for the former.
 Prints tokens per second of wall time and of processor time, prompts included, median of the rounds."""
 import statistics
 import sys
@@ -18,7 +19,7 @@ config = LlamaConfig(vocab_size=49152, hidden_size=576, intermediate_size=1536, 
                      num_key_value_heads=3, max_position_embeddings=8192, tie_word_embeddings=True, bos_token_id=1,
                      eos_token_id=None, pad_token_id=2)
 torch.manual_seed(1)
-model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
+model = LlamaForCausalLM(config).to(getattr(torch, sys.argv[5] if len(sys.argv) > 5 else "bfloat16")).eval()
 model.generation_config.eos_token_id = None
 prompt = torch.randint(50, 49000, (n, n_prompt))
 mask = torch.ones_like(prompt)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Speed of sampling many continuations beside Hugging Face transformers (bf16, KV cache) of the same shape and lengths, in
-# alternating runs; docs/evaluation.md has the table.
+# Speed of sampling many continuations beside Hugging Face transformers (KV cache) of the same shape and lengths, in
+# alternating runs; docs/experiments.md has the figures.
 #   bench_generation.sh BUILD MODEL CALIBRATOR [ROUNDS]     PYTHON=… a Python that has torch and transformers
+#                                                           PEER_TYPE=bfloat16 or float32: the peer's numbers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1 model=$2 calibrator=$3 rounds=${4:-3} python=${PYTHON:-python3}
@@ -18,7 +19,7 @@ peer=yes
 }
 for ((i = 0; i < rounds; i++)); do
     WORKERS=$processors THREADS=1 "$build/bench/bench_generate" "$model" "$calibrator" 1 $tokens $prompt $each | tee -a "$work/ours"
-    [ $peer = no ] || "$python" bench/generate_pytorch.py $sequences $tokens $prompt 1 2>/dev/null | sed 's/^/transformers /' | tee -a "$work/theirs"
+    [ $peer = no ] || "$python" bench/generate_pytorch.py $sequences $tokens $prompt 1 "${PEER_TYPE:-bfloat16}" 2>/dev/null | sed 's/^/transformers /' | tee -a "$work/theirs"
 done
 middle() { sort -n | awk '{x[NR] = $1} END {print x[int((NR + 1) / 2)]}'; }
 for kind in "plain" "fused"; do

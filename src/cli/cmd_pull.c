@@ -16,7 +16,7 @@ const struct soothe__command soothe__command_pull = {
     .summary = "fetch a model, and print where it is",
     .help =
         "    soothe pull smollm2-135m-instruct\n"
-        "    soothe pull smollm2-135m-instruct --as q8_0        the same in a type that is faster in batches\n"
+        "    soothe pull smollm2-135m-instruct --as f16         the same in a type that is faster in batches\n"
         "    soothe pull --list\n"
         "    soothe pull https://example.org/model.gguf --sha256 HEX -o model.gguf\n"
         "\n"
