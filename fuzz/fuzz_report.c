@@ -59,13 +59,14 @@ static enum soothe_status take_record(void *user, const struct soothe__eval_reco
     free(copy);
     free(third);
     soothe__eval_record_free(&again);
-    return soothe__figures_add(user, r, err);
+    const struct soothe__figures_view whole = soothe__figures_view_whole(&PLAN);
+    return soothe__figures_add(user, &whole, r, err);
 }
 
 static void try_samples(const uint8_t *data, size_t size) {
     struct soothe__figures f;
     struct soothe_error    err = {.message = ""};
-    if (soothe__figures_init(&f, &PLAN, 0, &err))
+    if (soothe__figures_init(&f, &PLAN, &err))
         return;
     if (soothe__eval_samples_read(fuzz_input_file(data, size), &PLAN, take_record, &f, &err) && !err.message[0])
         abort();

@@ -63,12 +63,17 @@ static double mean_of(const struct soothe__columns *c, size_t n) {
 
 static void test_metrics_of_two_prompts_by_hand(void **state) {
     (void)state;
-    struct soothe_error            err;
-    const struct soothe__eval_plan plan = {
-        .n_methods = 1, .n_scorers = 1, .n_samples = 2, .group = 2, .n_items = {[SOOTHE__EVAL_PROMPT] = 2}};
-    struct soothe__figures f;
-    double                 room[6];
-    must(soothe__figures_init(&f, &plan, 0, &err), &err);
+    struct soothe_error               err;
+    const struct soothe__eval_plan    plan  = {.n_methods     = 1,
+                                               .n_scorers     = 1,
+                                               .n_samples     = 2,
+                                               .n_ppl_samples = 2,
+                                               .group         = 2,
+                                               .n_items       = {[SOOTHE__EVAL_PROMPT] = 2}};
+    const struct soothe__figures_view whole = soothe__figures_view_whole(&plan);
+    struct soothe__figures            f;
+    double                            room[6];
+    must(soothe__figures_init(&f, &plan, &err), &err);
     struct soothe__eval_sample a[2] = {sample("a b a", 0.2, 2.0, 4, room), sample("a b", 0.6, 4.0, 4, room + 1)};
     struct soothe__eval_sample b[2] = {sample("c", 0.1, 1.0, 2, room + 2), sample("", NAN, 0, 0, room + 3)};
     struct soothe__eval_record p    = {.kind = SOOTHE__EVAL_PROMPT, .prompt = (char *)(uintptr_t) "x", .n_samples = 2};
@@ -76,12 +81,12 @@ static void test_metrics_of_two_prompts_by_hand(void **state) {
     p.samples                                     = a;
     p.toxic                                       = 1;
     p.greedy                                      = sample("g", 0.5, 0, 0, room + 4);
-    must(soothe__figures_add(&f, &p, &err), &err);
+    must(soothe__figures_add(&f, &whole, &p, &err), &err);
     p.i_item  = 1;
     p.samples = b;
     p.toxic   = 0;
     p.greedy  = sample("g", NAN, 0, 0, room + 5);
-    must(soothe__figures_add(&f, &p, &err), &err);
+    must(soothe__figures_add(&f, &whole, &p, &err), &err);
 
     const struct soothe__method_figures *m = &f.methods[0];
     near(mean_of(&m->metrics[SOOTHE__EMT], 2), (0.6 + 0.1) / 2);
@@ -98,7 +103,7 @@ static void test_metrics_of_two_prompts_by_hand(void **state) {
     assert_int_equal(m->n_worst, 3);
     near(m->worst[0].score, 0.6);
     assert_int_equal(m->worst[0].i_sample, 1);
-    assert_int_equal(soothe__figures_add(&f, &p, &err), SOOTHE_E_FORMAT); /* twice */
+    assert_int_equal(soothe__figures_add(&f, &whole, &p, &err), SOOTHE_E_FORMAT); /* twice */
     soothe__figures_free(&f);
 }
 
@@ -108,7 +113,7 @@ static void test_a_prompt_without_any_score_is_no_prompt_with_score_zero(void **
     const struct soothe__eval_plan plan = {
         .n_methods = 1, .n_scorers = 1, .n_samples = 2, .group = 2, .n_items = {[SOOTHE__EVAL_PROMPT] = 2}};
     struct soothe__figures f;
-    must(soothe__figures_init(&f, &plan, 0, &err), &err);
+    must(soothe__figures_init(&f, &plan, &err), &err);
     soothe__figures_add_scores(&f, 0, 0, 0, (double[]){0.8, 0.4}, 2, 0.1);
     soothe__figures_add_scores(&f, 0, 0, 1, (double[]){NAN, NAN}, 2, NAN);
     near(mean_of(&f.methods[0].metrics[SOOTHE__EMT], 2), 0.8);
@@ -124,21 +129,22 @@ static void test_identical_tokens_count_over_the_longer_text(void **state) {
     struct soothe_error            err;
     const struct soothe__eval_plan plan = {
         .n_methods = 2, .n_scorers = 1, .n_samples = 1, .group = 1, .n_items = {[SOOTHE__EVAL_BENIGN] = 1}};
-    struct soothe__figures     f;
-    double                     room[1];
-    llama_token                first[] = {5, 6, 7, 8}, other[] = {5, 9, 7};
-    struct soothe__eval_record r = {.kind = SOOTHE__EVAL_BENIGN, .prompt = (char *)(uintptr_t) "x"};
-    must(soothe__figures_init(&f, &plan, 0, &err), &err);
+    const struct soothe__figures_view whole = soothe__figures_view_whole(&plan);
+    struct soothe__figures            f;
+    double                            room[1];
+    llama_token                       first[] = {5, 6, 7, 8}, other[] = {5, 9, 7};
+    struct soothe__eval_record        r = {.kind = SOOTHE__EVAL_BENIGN, .prompt = (char *)(uintptr_t) "x"};
+    must(soothe__figures_init(&f, &plan, &err), &err);
     r.i_method        = 1; /* before the first method's: workers finish in any order */
     r.greedy          = sample("I cannot", 0.0, 0, 0, room);
     r.greedy.tokens   = other;
     r.greedy.n_tokens = 3;
-    must(soothe__figures_add(&f, &r, &err), &err);
+    must(soothe__figures_add(&f, &whole, &r, &err), &err);
     r.i_method        = 0;
     r.greedy          = sample("Of course.", 0.0, 0, 0, room);
     r.greedy.tokens   = first;
     r.greedy.n_tokens = 4;
-    must(soothe__figures_add(&f, &r, &err), &err);
+    must(soothe__figures_add(&f, &whole, &r, &err), &err);
     soothe__figures_finish(&f);
     near(mean_of(&f.methods[0].identical_tokens, 1), 1.0);
     near(mean_of(&f.methods[1].identical_tokens, 1), 0.5);

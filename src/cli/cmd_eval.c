@@ -20,6 +20,7 @@ const struct soothe__command soothe__command_eval = {
         "    soothe eval ... --out results --resume              goes on after anything, to the same bytes\n"
         "    soothe eval ... --out results --shard 2/8           one of eight machines; then:\n"
         "    soothe eval merge results/shard-* --out results     their parts to one report\n"
+        "    soothe eval compare monday tuesday --out both       finished runs, of other models too, side by side\n"
         "    soothe eval rescore results --scorer lexicon        a further scorer on the stored texts\n"
         "    soothe eval show results                            the table again (report: the files again)\n"
         "\n"

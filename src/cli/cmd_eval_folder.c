@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * soothe eval merge, rescore, report, show: what is done with the folder of an evaluation. */
+ * soothe eval merge, compare, rescore, report, show: what is done with the folder of an evaluation. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +9,7 @@
 #include "pull/pull.h"
 
 static int cmd_merge(int argc, const char **argv);
+static int cmd_compare(int argc, const char **argv);
 static int cmd_rescore(int argc, const char **argv);
 static int cmd_report(int argc, const char **argv);
 static int cmd_show(int argc, const char **argv);
@@ -20,6 +21,17 @@ static const struct soothe__command MERGE = {
     .help    = "    soothe eval merge DIR/shard-* --out DIR\n\n"
                "Refuses shards of different runs (the first setting that differs is named), groups that are missing and\n"
                "groups that are there twice. The result is byte for byte that of one run.\n",
+};
+static const struct soothe__command COMPARE = {
+    .name    = "eval compare",
+    .run     = cmd_compare,
+    .summary = "finished runs side by side in one report",
+    .help    = "    soothe eval compare results/plain results/tuned --out results/both\n"
+               "    soothe eval compare monday tuesday --methods plain,fusion --limit 100\n\n"
+               "Runs of other methods, models or days, of the same prompts, seed, sampling and main scorer: what differs\n"
+               "is named. Every method of every run is a row, beside the first run's first one, paired by prompt. Where\n"
+               "a run has fewer prompts, its prompts count; scorers, benign prompts and neutral texts where all have\n"
+               "them; perplexity where the same model judged. Without --out nothing is written.\n",
 };
 static const struct soothe__command RESCORE = {
     .name    = "eval rescore",
@@ -41,7 +53,7 @@ static const struct soothe__command SHOW = {
     .summary = "the table of a report",
     .help    = "    soothe eval show DIR\n",
 };
-static const struct soothe__command *const COMMANDS[] = {&MERGE, &RESCORE, &REPORT, &SHOW};
+static const struct soothe__command *const COMMANDS[] = {&MERGE, &COMPARE, &RESCORE, &REPORT, &SHOW};
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };
 
 static const char *word_of(const struct soothe__command *command) {
@@ -88,6 +100,55 @@ static int cmd_merge(int argc, const char **argv) {
         code = merge(poptGetArgs(context), out, no_timing);
     poptFreeContext(context);
     free(out);
+    return code;
+}
+
+/* What popt stores. */
+struct comparison {
+    char *methods, *limit, *out;
+    int   no_timing, json;
+};
+
+static int compare(const char **folders, const struct comparison *c) {
+    struct soothe_error            err;
+    struct soothe__eval_methods    methods = {.n = 0};
+    struct soothe__eval_comparison x       = {
+              .folders = (const char *const *)folders, .joined = true, .out = c->out, .no_timing = c->no_timing != 0};
+    int32_t limit = 0;
+    char   *text  = NULL;
+    while (folders && folders[x.n_folders])
+        x.n_folders++;
+    if (x.n_folders == 0)
+        return soothe__print_misuse(COMPARE.name, "which folders?");
+    if (!soothe__read_int(&limit, c->limit, COMPARE.name, "--limit", 1, INT32_MAX))
+        return SOOTHE__EXIT_MISUSE;
+    if (c->methods && soothe__eval_methods_parse(&methods, c->methods, &err))
+        return soothe__print_misuse(COMPARE.name, "--methods: %s", err.message);
+    x.limit        = (size_t)limit;
+    x.methods      = c->methods ? &methods : NULL;
+    const int code = soothe__eval_compare(&text, &x, &err)
+                         ? soothe__print_failure(&err)
+                         : soothe__eval_print(text, strlen(text), "the report", c->json != 0);
+    soothe__eval_methods_free(&methods);
+    free(text);
+    return code;
+}
+
+static int cmd_compare(int argc, const char **argv) {
+    struct comparison       c         = {0};
+    const struct poptOption options[] = {
+        TEXT_OPTION("methods", '\0', methods, "those of the runs that count (all), as soothe eval names them", "LIST"),
+        TEXT_OPTION("limit", '\0', limit, "the first N prompts only", "N"),
+        TEXT_OPTION("out", 'o', out, "the folder of report.json and report.html", "DIR"),
+        FLAG_OPTION("no-timing", no_timing, "a report without times"),
+        FLAG_OPTION("json", json, "the report itself on standard output"),
+        POPT_TABLEEND};
+    poptContext context;
+    int         code = soothe__options_read(&context, &COMPARE, argc, argv, options);
+    if (code < 0)
+        code = compare(poptGetArgs(context), &c);
+    poptFreeContext(context);
+    soothe__free_texts((char *const[]){c.methods, c.limit, c.out}, 3);
     return code;
 }
 

@@ -14,7 +14,7 @@ static int name_width(const json_t *report) {
         const size_t n = strlen(json_string_value(json_object_get(method, "name")));
         width          = n > width ? n : width;
     }
-    return width < 48 ? (int)width : 48;
+    return width < 64 ? (int)width : 64;
 }
 
 /* "0.412 [0.380, 0.445]"; a dash where there is no value. */
@@ -135,6 +135,14 @@ static void print_benign(const json_t *report, int width) {
     }
 }
 
+/* What the runs of a comparison do not share. */
+static void print_notes(const json_t *report) {
+    size_t  i;
+    json_t *sentence;
+    json_array_foreach(json_object_get(report, "notes"), i, sentence) if (json_is_string(sentence))
+        printf("%s%s\n", i ? "" : "\n", json_string_value(sentence));
+}
+
 static void print_report(const json_t *report) {
     const json_t *prompts = json_object_get(report, "prompts"), *settings = json_object_get(report, "settings");
     const char   *scorer =
@@ -150,25 +158,30 @@ static void print_report(const json_t *report) {
     print_changes(report, width);
     print_others(report, width);
     print_benign(report, width);
+    print_notes(report);
+}
+
+int soothe__eval_print(const char *text, size_t size, const char *name, bool json) {
+    struct soothe_error      err;
+    json_t                  *report;
+    const enum soothe_status status = soothe__eval_report_parse(&report, text, size, name, &err);
+    if (status)
+        return soothe__print_failure(&err);
+    if (json)
+        fwrite(text, 1, size, stdout);
+    else
+        print_report(report);
+    json_decref(report);
+    return SOOTHE__EXIT_DONE;
 }
 
 int soothe__eval_show(const char *folder, bool json) {
     struct soothe_error err;
     char               *path = soothe__format("%s/report.json", folder), *text = NULL;
-    size_t              size   = 0;
-    json_t             *report = NULL;
-    int                 code   = SOOTHE__EXIT_DONE;
+    size_t              size = 0;
     enum soothe_status  status =
         path ? soothe__read_file(&text, &size, path, &err) : soothe__fail(&err, SOOTHE_E_MEMORY, "out of memory");
-    if (!status)
-        status = soothe__eval_report_parse(&report, text, size, path, &err);
-    if (status)
-        code = soothe__print_failure(&err);
-    else if (json)
-        fwrite(text, 1, size, stdout);
-    else
-        print_report(report);
-    json_decref(report);
+    const int code = status ? soothe__print_failure(&err) : soothe__eval_print(text, size, path, json);
     free(text);
     free(path);
     return code;

@@ -5,7 +5,7 @@
  *   method_list.c  "plain,fusion:strength=0.5"            record.c   one prompt under one method, as a line of JSON
  *   prompt_set.c   prompts from files and suites          store.c    the folder: manifest, samples.jsonl, lock
  *   manifest.c     every setting; comparing two runs      run.c      doing the work that a folder lacks
- *   figures.c      records to figures by prompt           report.c   figures to report.json
+ *   figures.c      records to figures by prompt           report.c   figures to report.json, of one run or several
  *   resample.c     bootstrap over prompts                 merge.c    shards to one folder; rescore.c more scorers
  *
  * Legend: a *kind* of item is a prompt, a benign prompt or a text of the neutral corpus; a *group* is a run of items
@@ -215,6 +215,21 @@ enum soothe_status soothe__eval_merge(const char *const *folders, size_t n, cons
  * model_path  that a probe reads; NULL: none */
 enum soothe_status soothe__eval_rescore(const char *folder, const char *spec, const char *model_path, int32_t n_threads,
                                         bool no_timing, struct soothe_error *err);
+
+/* Finished runs side by side in one report. */
+struct soothe__eval_comparison {
+    const char *const                 *folders;
+    size_t                             n_folders; /* at least 1; the first one's first method is the baseline */
+    bool                               joined;    /* the report says which runs it is of, and what they do not share */
+    const struct soothe__eval_methods *methods;   /* those that count; NULL: all */
+    size_t                             limit;     /* the first prompts only; 0: all that every run has */
+    const char                        *out;       /* folder of report.json and report.html; NULL: neither is written */
+    bool                               no_timing;
+};
+/* text    report.json, fresh
+ * errors  SOOTHE_E_MISMATCH settings differ; SOOTHE_E_FORMAT a run is not finished; SOOTHE_E_ARGUMENT */
+enum soothe_status soothe__eval_compare(char **text, const struct soothe__eval_comparison *c, struct soothe_error *err);
+
 /* report.json, read and checked as far as a reader relies on it.  errors  SOOTHE_E_FORMAT */
 enum soothe_status soothe__eval_report_parse(json_t **report, const char *text, size_t size, const char *name,
                                              struct soothe_error *err);

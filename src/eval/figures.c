@@ -42,9 +42,9 @@ static void set(struct soothe__columns *c, size_t i, double x) {
     c->w[i] = isnan(x) ? 0 : 1;
 }
 
-static bool method_init(struct soothe__method_figures *m, const struct soothe__eval_plan *plan, size_t n_scorers) {
-    const size_t n_benign = plan->n_items[SOOTHE__EVAL_BENIGN];
-    bool         ok       = true;
+static bool method_init(struct soothe__method_figures *m, const struct soothe__eval_plan *plan) {
+    const size_t n_benign = plan->n_items[SOOTHE__EVAL_BENIGN], n_scorers = plan->n_scorers;
+    bool         ok = true;
     for (int i = 0; i < SOOTHE__N_METRICS; i++)
         ok = columns_init(&m->metrics[i], plan->n_items[SOOTHE__EVAL_PROMPT]) && ok;
     for (size_t s = 1; s < n_scorers; s++)
@@ -65,22 +65,29 @@ static bool method_init(struct soothe__method_figures *m, const struct soothe__e
     return columns_init(&m->corpus, plan->n_items[SOOTHE__EVAL_CORPUS]) && ok;
 }
 
-enum soothe_status soothe__figures_init(struct soothe__figures *f, const struct soothe__eval_plan *plan, size_t n_extra,
+struct soothe__figures_view soothe__figures_view_whole(const struct soothe__eval_plan *plan) {
+    struct soothe__figures_view v = {.n_scorers = plan->n_scorers, .n_ppl_samples = plan->n_ppl_samples};
+    for (size_t i = 0; i < SOOTHE__EVAL_METHODS_MAX; i++)
+        v.methods[i] = i;
+    for (size_t i = 0; i < SOOTHE__EVAL_SCORERS_MAX; i++)
+        v.scorers[i] = i;
+    return v;
+}
+
+enum soothe_status soothe__figures_init(struct soothe__figures *f, const struct soothe__eval_plan *plan,
                                         struct soothe_error *err) {
     const size_t n     = plan->n_items[SOOTHE__EVAL_PROMPT];
     size_t       n_all = 0;
     for (int kind = 0; kind < SOOTHE__EVAL_KINDS; kind++)
         n_all += plan->n_items[kind];
-    *f = (struct soothe__figures){.plan = *plan, .n_scorers = plan->n_scorers + n_extra};
-    if (f->n_scorers > SOOTHE__EVAL_SCORERS_MAX)
-        return soothe__fail(err, SOOTHE_E_ARGUMENT, "more than %d scorers", SOOTHE__EVAL_SCORERS_MAX);
+    *f         = (struct soothe__figures){.plan = *plan};
     f->prompts = soothe__calloc(n + 1, sizeof *f->prompts);
     f->toxic   = soothe__calloc(n + 1, sizeof *f->toxic);
     f->methods = soothe__calloc(plan->n_methods, sizeof *f->methods);
     f->seen    = soothe__calloc(plan->n_methods, n_all + 1);
     bool ok    = f->prompts && f->toxic && f->methods && f->seen;
     for (size_t i = 0; i < plan->n_methods && ok; i++)
-        ok = method_init(&f->methods[i], plan, f->n_scorers);
+        ok = method_init(&f->methods[i], plan);
     if (ok)
         return SOOTHE_OK;
     soothe__figures_free(f);
@@ -120,7 +127,7 @@ void soothe__figures_free(struct soothe__figures *f) {
     free(f->toxic);
     free(f->methods);
     free(f->seen);
-    *f = (struct soothe__figures){.n_scorers = 0};
+    *f = (struct soothe__figures){.prompts = NULL};
 }
 
 /* ---- scores ------------------------------------------------------------------------------------------------- */
@@ -156,10 +163,11 @@ void soothe__figures_add_reason(struct soothe__figures *f, size_t i_scorer, size
     json_object_set_new(reasons, key, json_integer(n + 1));
 }
 
-static void count_reasons(struct soothe__figures *f, size_t i_method, const struct soothe__eval_sample *s) {
-    for (size_t i = 0; i < f->plan.n_scorers; i++)
-        if (isnan(s->scores[i]))
-            soothe__figures_add_reason(f, i, i_method,
+static void count_reasons(struct soothe__figures *f, const struct soothe__figures_view *view, size_t i_method,
+                          const struct soothe__eval_sample *s) {
+    for (size_t i = 0; i < view->n_scorers; i++)
+        if (isnan(s->scores[i]) && view->scorers[i] != SOOTHE__NOWHERE)
+            soothe__figures_add_reason(f, view->scorers[i], i_method,
                                        i ? json_string_value(json_array_get(s->other_why, i - 1)) : s->why);
 }
 
@@ -196,8 +204,9 @@ static bool keep_worst(struct soothe__method_figures *m, double score, size_t i_
 
 /* ---- records ------------------------------------------------------------------------------------------------ */
 
-static bool add_prompt(struct soothe__figures *f, const struct soothe__eval_record *r) {
-    struct soothe__method_figures *m       = &f->methods[r->i_method];
+static bool add_prompt(struct soothe__figures *f, const struct soothe__figures_view *view, size_t i_method,
+                       const struct soothe__eval_record *r) {
+    struct soothe__method_figures *m       = &f->methods[i_method];
     const size_t                   i       = r->i_item;
     double                        *scores  = soothe__calloc(r->n_samples, sizeof *scores);
     const char                   **texts   = soothe__calloc(r->n_samples, sizeof *texts);
@@ -206,31 +215,35 @@ static bool add_prompt(struct soothe__figures *f, const struct soothe__eval_reco
     f->toxic[i]                       = (int8_t)r->toxic;
     if (!f->prompts[i])
         ok = (f->prompts[i] = soothe__strdup(r->prompt)) != NULL && ok;
-    for (size_t s = 0; s < f->plan.n_scorers && ok; s++) {
+    for (size_t s = 0; s < view->n_scorers && ok; s++) {
+        if (view->scorers[s] == SOOTHE__NOWHERE)
+            continue;
         for (size_t k = 0; k < r->n_samples; k++)
             scores[k] = r->samples[k].scores[s];
-        soothe__figures_add_scores(f, s, r->i_method, i, scores, r->n_samples, r->greedy.scores[s]);
+        soothe__figures_add_scores(f, view->scorers[s], i_method, i, scores, r->n_samples, r->greedy.scores[s]);
     }
     for (size_t k = 0; k < r->n_samples && ok; k++) {
         const struct soothe__eval_sample *sample = &r->samples[k];
         texts[k]                                 = sample->text;
         m->n_samples++;
         m->n_tokens += (size_t)sample->n_tokens;
-        count_reasons(f, r->i_method, sample);
+        count_reasons(f, view, i_method, sample);
         n_blank += is_blank(sample->text);
         n_tokens += sample->n_tokens;
         ok = keep_worst(m, sample->scores[0], i, k, sample->text);
+        if (k >= view->n_ppl_samples)
+            continue;
         if (sample->n_ppl > 0) {
             m->metrics[SOOTHE__PPL].x[i] += sample->nll;
             m->metrics[SOOTHE__PPL].w[i] += sample->n_ppl;
             m->metrics[SOOTHE__PPL_RESPONSE].x[i] += exp(sample->nll / sample->n_ppl);
             m->metrics[SOOTHE__PPL_RESPONSE].w[i] += 1;
-        } else if (k < f->plan.n_ppl_samples && sample->text[0]) {
+        } else if (sample->text[0]) {
             m->n_unmeasured++;
         }
     }
     if (ok)
-        count_reasons(f, r->i_method, &r->greedy);
+        count_reasons(f, view, i_method, &r->greedy);
     set(&m->metrics[SOOTHE__EMPTY], i, n_blank / (double)r->n_samples);
     m->metrics[SOOTHE__TOKENS_PER_SAMPLE].x[i] = n_tokens;
     m->metrics[SOOTHE__TOKENS_PER_SAMPLE].w[i] = (double)r->n_samples;
@@ -261,8 +274,7 @@ void soothe__figures_finish(struct soothe__figures *f) {
             compare_greedy(&f->methods[0], &f->methods[i_method], i);
 }
 
-static bool add_benign(struct soothe__figures *f, const struct soothe__eval_record *r) {
-    struct soothe__method_figures    *m = &f->methods[r->i_method];
+static bool add_benign(struct soothe__method_figures *m, const struct soothe__eval_record *r) {
     const struct soothe__eval_sample *s = &r->greedy;
     const size_t                      i = r->i_item;
     m->greedy[i]                        = soothe__calloc((size_t)s->n_tokens + 1, sizeof **m->greedy);
@@ -277,26 +289,30 @@ static bool add_benign(struct soothe__figures *f, const struct soothe__eval_reco
     return true;
 }
 
-enum soothe_status soothe__figures_add(struct soothe__figures *f, const struct soothe__eval_record *r,
-                                       struct soothe_error *err) {
-    size_t place = r->i_item, n_all = 0;
+enum soothe_status soothe__figures_add(struct soothe__figures *f, const struct soothe__figures_view *view,
+                                       const struct soothe__eval_record *r, struct soothe_error *err) {
+    const size_t i_method = view->methods[r->i_method];
+    size_t       place = r->i_item, n_all = 0;
     for (int kind = 0; kind < SOOTHE__EVAL_KINDS; kind++) {
         n_all += f->plan.n_items[kind];
         place += kind < (int)r->kind ? f->plan.n_items[kind] : 0;
     }
-    uint8_t *seen = &f->seen[r->i_method * n_all + place];
+    if (i_method == SOOTHE__NOWHERE || r->i_item >= f->plan.n_items[r->kind])
+        return SOOTHE_OK;
+    struct soothe__method_figures *m    = &f->methods[i_method];
+    uint8_t                       *seen = &f->seen[i_method * n_all + place];
     if (*seen)
         return soothe__fail(err, SOOTHE_E_FORMAT, "%s %zu under method %zu is there twice",
                             soothe__eval_kind_names[r->kind], r->i_item, r->i_method);
     *seen   = 1;
     bool ok = true;
     if (r->kind == SOOTHE__EVAL_PROMPT) {
-        ok = add_prompt(f, r);
+        ok = add_prompt(f, view, i_method, r);
     } else if (r->kind == SOOTHE__EVAL_BENIGN) {
-        ok = add_benign(f, r);
+        ok = add_benign(m, r);
     } else {
-        f->methods[r->i_method].corpus.x[r->i_item] = r->nll;
-        f->methods[r->i_method].corpus.w[r->i_item] = r->n_ppl;
+        m->corpus.x[r->i_item] = r->nll;
+        m->corpus.w[r->i_item] = r->n_ppl;
     }
     return ok ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the figures of a prompt");
 }

@@ -54,23 +54,35 @@ struct soothe__method_figures {
     struct soothe__columns corpus; /* (n corpus texts) nll and tokens */
 };
 
+/* Of a report, whose methods and scorers may be those of several runs. */
 struct soothe__figures {
-    struct soothe__eval_plan       plan;
-    size_t                         n_scorers; /* with those of rescore */
-    char                         **prompts;   /* texts */
-    int8_t                        *toxic;     /* (n prompts) 1, 0, -1 unknown */
+    struct soothe__eval_plan       plan;    /* n_scorers with those of rescore */
+    char                         **prompts; /* texts */
+    int8_t                        *toxic;   /* (n prompts) 1, 0, -1 unknown */
     struct soothe__method_figures *methods;
-    uint8_t                       *seen; /* (methods, groups) counted records */
+    uint8_t                       *seen; /* (methods, items of all kinds) counted records */
 };
 
-/* n_extra: scorers beyond the plan's.  errors  SOOTHE_E_MEMORY */
-enum soothe_status soothe__figures_init(struct soothe__figures *f, const struct soothe__eval_plan *plan, size_t n_extra,
+/* Where the records of a run stand among the figures. What stands nowhere does not count, nor do items beyond the
+ * plan's. */
+struct soothe__figures_view {
+    size_t n_scorers; /* of a record */
+    size_t n_ppl_samples;
+    size_t methods[SOOTHE__EVAL_METHODS_MAX], scorers[SOOTHE__EVAL_SCORERS_MAX]; /* of the run; or SOOTHE__NOWHERE */
+};
+#define SOOTHE__NOWHERE SIZE_MAX
+
+/* Every one stands at its own number. */
+struct soothe__figures_view soothe__figures_view_whole(const struct soothe__eval_plan *plan);
+
+/* errors  SOOTHE_E_MEMORY */
+enum soothe_status soothe__figures_init(struct soothe__figures *f, const struct soothe__eval_plan *plan,
                                         struct soothe_error *err);
 /* Takes a record in; in whatever order they come, the figures are the same.
  * errors  SOOTHE_E_MEMORY; SOOTHE_E_FORMAT a record that is there twice */
-enum soothe_status soothe__figures_add(struct soothe__figures *f, const struct soothe__eval_record *r,
-                                       struct soothe_error *err);
-/* Takes in one more scorer's scores of a record's samples (n_samples) and of its greedy continuation. */
+enum soothe_status soothe__figures_add(struct soothe__figures *f, const struct soothe__figures_view *view,
+                                       const struct soothe__eval_record *r, struct soothe_error *err);
+/* Takes in a scorer's scores of a record's samples (n_samples) and of its greedy continuation. */
 void soothe__figures_add_scores(struct soothe__figures *f, size_t i_scorer, size_t i_method, size_t i_prompt,
                                 const double *scores, size_t n_samples, double greedy);
 /* Counts the reason of one of its nulls; NULL or "": none is known. */

@@ -96,28 +96,13 @@ static void add_nulls(json_t *o, const struct soothe__split *s, const struct soo
     json_object_set_new(o, "unscored_prompts", json_integer(n_unscored));
 }
 
-static void scorer_names(const struct soothe__report *r, size_t i, const char **spec, const char **kind,
-                         const char **identity) {
-    if (i < r->plan.n_scorers) {
-        const json_t *scorer = json_array_get(json_object_get(r->manifest, "scorers"), i);
-        *spec                = json_string_value(json_object_get(scorer, "spec"));
-        *kind                = json_string_value(json_object_get(scorer, "kind"));
-        *identity            = json_string_value(json_object_get(scorer, "identity"));
-    } else {
-        const struct soothe__rescored *x = &r->rescored[i - r->plan.n_scorers];
-        *spec                            = x->spec;
-        *kind                            = x->kind;
-        *identity                        = x->identity;
-    }
-}
-
 static json_t *json_other_scorers(struct soothe__report *r, const struct soothe__split *split, size_t i_method) {
     struct soothe__method_figures *m = &r->figures.methods[i_method], *first = &r->figures.methods[0];
     json_t                        *list = json_array();
-    for (size_t s = 1; s < r->figures.n_scorers; s++) {
-        const char *spec, *kind, *identity;
-        scorer_names(r, s, &spec, &kind, &identity);
-        json_t *o = json_pack("{s:s, s:s}", "spec", spec, "kind", kind);
+    for (size_t s = 1; s < r->plan.n_scorers; s++) {
+        const json_t *scorer = json_array_get(r->scorers, s);
+        json_t       *o =
+            json_pack("{s:O, s:O}", "spec", json_object_get(scorer, "spec"), "kind", json_object_get(scorer, "kind"));
         for (int i = 0; i < SOOTHE__N_SCORED; i++)
             json_object_set_new(o, soothe__metric_names[i],
                                 json_figure(r, split, &m->scored[s][i], NULL, false, SOOTHE__VALUE));
@@ -197,14 +182,14 @@ static void add_corpus(struct soothe__report *r, json_t *o, size_t i_method) {
 
 /* Sums over the units of a method: a later line of the same unit (a run that was killed before it wrote the samples)
  * takes the place of the earlier one. */
-static json_t *json_timing(struct soothe__report *r, const json_t *lines, size_t i_method, json_t **tokens_per_s) {
-    const size_t             n     = soothe__eval_n_groups(&r->plan);
+static json_t *json_timing(struct soothe__report *r, const json_t *of_method, json_t **tokens_per_s) {
+    const size_t             n     = (size_t)json_integer_value(json_object_get(of_method, "n_groups"));
     struct soothe__columns   pace  = {soothe__calloc(n, sizeof(double)), soothe__calloc(n, sizeof(double))};
     double                   total = 0, ppl = 0, score = 0, memory = 0;
     size_t                   i;
     json_t                  *line;
     const char              *key;
-    json_t                  *units     = json_object_get(json_array_get(lines, i_method), "units");
+    json_t                  *units     = json_object_get(of_method, "units");
     struct soothe__resamples resamples = {0};
     struct soothe__interval  v         = {NAN, NAN, NAN};
     if (pace.x && pace.w && !r->status)
@@ -233,22 +218,25 @@ static json_t *json_timing(struct soothe__report *r, const json_t *lines, size_t
                      "ppl_seconds", ppl, "score_seconds", score, "peak_bytes", (json_int_t)memory);
 }
 
-/* [{"units": {"group": line}}] by method; lines that are none are passed over. */
-static json_t *read_timing(const struct soothe__report *r) {
-    char   *path = soothe__format("%s/timing.jsonl", r->folder), *line = NULL;
-    FILE   *in   = path ? fopen(path, "rbe") : NULL;
-    size_t  size = 0;
-    json_t *list = json_array();
-    for (size_t i = 0; i < r->plan.n_methods; i++)
-        json_array_append_new(list, json_pack("{s:{}}", "units"));
+/* Adds a part's lines to [{"n_groups", "units": {"group": line}}] by method of the report; what is no line of a method
+ * that counts is passed over. */
+static void read_timing(json_t *list, const struct soothe__part *p) {
+    char  *path = soothe__format("%s/timing.jsonl", p->folder), *line = NULL;
+    FILE  *in   = path ? fopen(path, "rbe") : NULL;
+    size_t size = 0;
+    for (size_t i = 0; i < p->plan.n_methods; i++) /* rows are in the order of parts and their methods */
+        if (p->view.methods[i] != SOOTHE__NOWHERE)
+            json_array_append_new(
+                list, json_pack("{s:I, s:{}}", "n_groups", (json_int_t)soothe__eval_n_groups(&p->plan), "units"));
     while (in && getline(&line, &size, in) > 0) {
         json_t          *o       = json_loads(line, 0, NULL);
         const json_int_t method  = json_integer_value(json_object_get(o, "method"));
         const json_int_t i_group = json_integer_value(json_object_get(o, "group"));
-        if (json_is_object(o) && method >= 0 && (size_t)method < r->plan.n_methods && i_group >= 0) {
+        const bool       known = json_is_object(o) && method >= 0 && (size_t)method < p->plan.n_methods && i_group >= 0;
+        if (known && p->view.methods[method] != SOOTHE__NOWHERE) {
             char key[32];
             snprintf(key, sizeof key, "%lld", (long long)i_group);
-            json_object_set(json_object_get(json_array_get(list, (size_t)method), "units"), key, o);
+            json_object_set(json_object_get(json_array_get(list, p->view.methods[method]), "units"), key, o);
         }
         json_decref(o);
     }
@@ -256,7 +244,6 @@ static json_t *read_timing(const struct soothe__report *r) {
         fclose(in);
     free(line);
     free(path);
-    return list;
 }
 
 /* ---- the whole ---------------------------------------------------------------------------------------------- */
@@ -309,7 +296,7 @@ static json_t *json_method(struct soothe__report *r, size_t i_method, const json
                                   json_column(&m->metrics[SOOTHE__MEAN], n)));
     if (timing) {
         json_t *tokens_per_s;
-        json_object_set_new(o, "timing", json_timing(r, timing, i_method, &tokens_per_s));
+        json_object_set_new(o, "timing", json_timing(r, json_array_get(timing, i_method), &tokens_per_s));
         json_object_set_new(o, "tokens_per_s", tokens_per_s);
     }
     return o;
@@ -368,30 +355,15 @@ static json_t *json_definitions(const struct soothe__report *r) {
     return o;
 }
 
-static json_t *json_scorers(const struct soothe__report *r) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < r->figures.n_scorers; i++) {
-        const char *spec, *kind, *identity;
-        scorer_names(r, i, &spec, &kind, &identity);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b, s:b}", "spec", spec, "kind", kind, "identity",
-                                              identity, "main", i == 0, "rescored", i >= r->plan.n_scorers));
-    }
-    return list;
-}
-
 static json_t *json_hashes(const struct soothe__report *r) {
     const json_t *m       = r->manifest;
-    json_t       *scorers = json_array(), *files = json_array(), *method;
+    json_t       *scorers = json_array(), *files = json_array(), *method, *scorer;
     size_t        i;
     json_array_foreach(json_object_get(m, "methods"), i, method) {
         json_t *link = json_array_get(json_object_get(method, "chain"), 0), *file = json_object_get(link, "source");
         json_array_append(files, json_is_object(file) ? json_object_get(file, "sha256") : json_null());
     }
-    for (i = 0; i < r->figures.n_scorers; i++) {
-        const char *spec, *kind, *identity;
-        scorer_names(r, i, &spec, &kind, &identity);
-        json_array_append_new(scorers, json_string(identity));
-    }
+    json_array_foreach(r->scorers, i, scorer) json_array_append(scorers, json_object_get(scorer, "identity"));
     return json_pack("{s:O?, s:O?, s:O?, s:o, s:o}", "model", json_object_get(json_object_get(m, "model"), "sha256"),
                      "ppl_model", json_object_get(json_object_get(m, "ppl_model"), "sha256"), "prompts",
                      json_object_get(json_object_get(m, "prompts"), "sha256"), "scorers", scorers, "files", files);
@@ -399,8 +371,10 @@ static json_t *json_hashes(const struct soothe__report *r) {
 
 /* The manifest, and what the report itself decided. */
 static json_t *json_settings(const struct soothe__report *r) {
-    json_t *o = json_copy(r->manifest);
-    json_object_set(o, "model_name", json_object_get(json_object_get(r->manifest, "model"), "file"));
+    json_t       *o    = json_copy(r->manifest);
+    const json_t *name = json_object_get(json_object_get(r->manifest, "model"), "file");
+    if (name) /* else there are several, which join.c named */
+        json_object_set(o, "model_name", (json_t *)(uintptr_t)name);
     json_object_set_new(o, "threshold", json_real(SOOTHE__EVAL_THRESHOLD));
     json_object_set_new(o, "resamples", json_integer(SOOTHE__RESAMPLES));
     json_object_set_new(o, "level", json_real(0.95));
@@ -408,12 +382,15 @@ static json_t *json_settings(const struct soothe__report *r) {
 }
 
 json_t *soothe__report_json(struct soothe__report *r) {
-    json_t *timing = r->no_timing ? NULL : read_timing(r), *methods = json_array(), *scorers = json_scorers(r);
+    json_t *timing = r->c->no_timing ? NULL : json_array(), *methods = json_array();
+    for (size_t i = 0; i < r->c->n_folders && timing; i++)
+        read_timing(timing, &r->parts[i]);
     for (size_t i = 0; i < r->plan.n_methods && !r->status; i++)
         json_array_append_new(methods, json_method(r, i, timing));
     json_decref(timing);
-    return json_pack("{s:s, s:i, s:s, s:o, s:o, s:o, s:o, s:O, s:o, s:o}", "kind", "soothe-eval-report", "schema",
-                     SOOTHE__EVAL_SCHEMA, "tool", SOOTHE_VERSION, "settings", json_settings(r), "hashes",
-                     json_hashes(r), "definitions", json_definitions(r), "prompts", json_prompts(r), "scorer",
-                     json_array_get(scorers, 0), "scorers", scorers, "methods", methods);
+    return json_pack("{s:s, s:i, s:s, s:O*, s:O*, s:o, s:o, s:o, s:o, s:O, s:O, s:o}", "kind", "soothe-eval-report",
+                     "schema", SOOTHE__EVAL_SCHEMA, "tool", SOOTHE_VERSION, "runs", r->runs, "notes", r->notes,
+                     "settings", json_settings(r), "hashes", json_hashes(r), "definitions", json_definitions(r),
+                     "prompts", json_prompts(r), "scorer", json_array_get(r->scorers, 0), "scorers", r->scorers,
+                     "methods", methods);
 }
