@@ -153,6 +153,41 @@ static void test_identical_tokens_count_over_the_longer_text(void **state) {
     soothe__figures_free(&f);
 }
 
+/* Of a run only what its view lets count: here the second method, as the first row, its second scorer, one sample's
+ * perplexity, one prompt. */
+static void test_a_view_says_what_of_a_run_counts_and_where(void **state) {
+    (void)state;
+    struct soothe_error            err;
+    const struct soothe__eval_plan plan = {
+        .n_methods = 1, .n_scorers = 1, .n_samples = 2, .group = 1, .n_items = {[SOOTHE__EVAL_PROMPT] = 1}};
+    struct soothe__figures_view view = {
+        .n_scorers = 2, .n_ppl_samples = 1, .methods = {SOOTHE__NOWHERE, 0}, .scorers = {SOOTHE__NOWHERE, 0}};
+    struct soothe__figures     f;
+    double                     scores[3][2] = {{0.9, 0.25}, {0.9, 0.75}, {0.9, NAN}};
+    struct soothe__eval_sample samples[]    = {
+           {.text = (char *)(uintptr_t) "a", .scores = scores[0], .nll = 2, .n_ppl = 4},
+           {.text = (char *)(uintptr_t) "b", .scores = scores[1], .nll = 9, .n_ppl = 1}};
+    struct soothe__eval_record r = {.kind      = SOOTHE__EVAL_PROMPT,
+                                    .prompt    = (char *)(uintptr_t) "x",
+                                    .samples   = samples,
+                                    .n_samples = 2,
+                                    .greedy    = {.text = (char *)(uintptr_t) "g", .scores = scores[2]}};
+    must(soothe__figures_init(&f, &plan, &err), &err);
+    must(soothe__figures_add(&f, &view, &r, &err), &err); /* a method that stands nowhere */
+    assert_int_equal(f.methods[0].n_samples, 0);
+    r.i_method = 1;
+    r.i_item   = 1; /* a prompt beyond the first */
+    must(soothe__figures_add(&f, &view, &r, &err), &err);
+    assert_int_equal(f.methods[0].n_samples, 0);
+    r.i_item = 0;
+    must(soothe__figures_add(&f, &view, &r, &err), &err);
+    near(mean_of(&f.methods[0].metrics[SOOTHE__EMT], 1), 0.75);
+    near(mean_of(&f.methods[0].metrics[SOOTHE__PPL], 1), 0.5);
+    assert_int_equal(f.methods[0].n_nulls[0][0], 1);
+    assert_int_equal(f.methods[0].n_samples, 2);
+    soothe__figures_free(&f);
+}
+
 /* ---- bootstrap ---- */
 
 enum { N = 40 };
@@ -262,6 +297,7 @@ int main(void) {
         cmocka_unit_test(test_metrics_of_two_prompts_by_hand),
         cmocka_unit_test(test_a_prompt_without_any_score_is_no_prompt_with_score_zero),
         cmocka_unit_test(test_identical_tokens_count_over_the_longer_text),
+        cmocka_unit_test(test_a_view_says_what_of_a_run_counts_and_where),
         cmocka_unit_test(test_differences_are_paired_by_prompt),
         cmocka_unit_test(test_a_pooled_ratio_is_the_exp_of_sums),
         cmocka_unit_test(test_no_values_give_no_interval),

@@ -58,13 +58,14 @@ static enum soothe_status check_agreement(const struct soothe__part *a, const st
                                           struct soothe_error *err) {
     const size_t n      = a->plan.n_items[SOOTHE__EVAL_PROMPT];
     const bool   same_n = n == b->plan.n_items[SOOTHE__EVAL_PROMPT] && !(limit > 0 && limit < n);
-    json_t      *of_a = decisive(a, same_n), *of_b = decisive(b, same_n);
-    char        *difference = soothe__eval_manifest_difference(of_a, a->folder, of_b, b->folder);
+    if (!same_text(main_scorer(a), main_scorer(b), "identity")) /* first: it may have judged the prompts too */
+        return refuse(file_difference("the main scorer", "spec", "identity", main_scorer(a), a->folder, main_scorer(b),
+                                      b->folder),
+                      err);
+    json_t *of_a = decisive(a, same_n), *of_b = decisive(b, same_n);
+    char   *difference = soothe__eval_manifest_difference(of_a, a->folder, of_b, b->folder);
     json_decref(of_a);
     json_decref(of_b);
-    if (!difference && !same_text(main_scorer(a), main_scorer(b), "identity"))
-        difference = file_difference("the main scorer", "spec", "identity", main_scorer(a), a->folder, main_scorer(b),
-                                     b->folder);
     return difference ? refuse(difference, err) : SOOTHE_OK;
 }
 
@@ -88,7 +89,7 @@ static void join_prompts(struct soothe__report *r) {
         json_object_set_new(prompts, "sha256", json_null());
         note(r, soothe__format("only the first %zu prompts count (--limit); %s has %zu", *n, most->folder, n_most));
     } else if (n_most > *n) {
-        note(r, soothe__format("only the first %zu prompts count, all that %s has; %s has %zu", *n, fewest->folder,
+        note(r, soothe__format("only the first %zu prompts count: %s has no more, %s has %zu", *n, fewest->folder,
                                most->folder, n_most));
     }
     json_object_set_new(r->manifest, "prompts", prompts);
@@ -248,7 +249,7 @@ static enum soothe_status join_perplexity(struct soothe__report *r, struct sooth
         if (r->parts[i].view.n_ppl_samples > fewest->plan.n_ppl_samples)
             r->parts[i].view.n_ppl_samples = fewest->plan.n_ppl_samples;
     if (differ)
-        note(r, soothe__format("perplexity is of the first %zu samples of each prompt, all that %s measured",
+        note(r, soothe__format("perplexity is of each prompt's first samples, %zu of them: %s measured no more",
                                fewest->plan.n_ppl_samples, fewest->folder));
     if (reference) {
         r->plan.n_ppl_samples = fewest->plan.n_ppl_samples;

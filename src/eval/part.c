@@ -124,9 +124,10 @@ static enum soothe_status take_record(void *user, const struct soothe__eval_reco
     (void)size;
     if (record->kind == SOOTHE__EVAL_PROMPT && i < f->plan.n_items[SOOTHE__EVAL_PROMPT] && f->prompts[i] &&
         (strcmp(f->prompts[i], record->prompt) || f->toxic[i] != record->toxic))
-        return soothe__fail(err, SOOTHE_E_MISMATCH,
-                            "these runs cannot be compared: prompt %zu is one in %s and another in %s", i,
-                            reading->r->parts[0].folder, reading->part->folder);
+        return soothe__fail(
+            err, SOOTHE_E_MISMATCH,
+            "these runs cannot be compared: prompt %zu, or whether it is toxic, is one in %s and another in %s", i,
+            reading->r->parts[0].folder, reading->part->folder);
     return soothe__figures_add(f, &reading->part->view, record, err);
 }
 
