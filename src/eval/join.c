@@ -178,6 +178,24 @@ static bool take_scorer(struct soothe__report *r, json_t *scorer) {
     return true;
 }
 
+/* Each once, with the first run that has it. */
+static void note_scorers_left_out(struct soothe__report *r) {
+    json_t *told = json_object();
+    for (size_t i = 0; i < r->c->n_folders; i++) {
+        for (size_t k = 0; k < n_scorers(&r->parts[i]); k++) {
+            json_t     *scorer   = scorer_of(&r->parts[i], k);
+            const char *identity = text_at(scorer, "identity");
+            if (r->parts[i].view.scorers[k] == SOOTHE__NOWHERE && !json_object_get(told, identity)) {
+                json_object_set_new(told, identity, json_true());
+                note(r, soothe__format("the scorer %s of %s is left out: not all runs have it", text_at(scorer, "spec"),
+                                       r->parts[i].folder));
+            }
+            json_decref(scorer);
+        }
+    }
+    json_decref(told);
+}
+
 /* The scorers of all parts, in the order of the first one's; the main one is first everywhere. */
 static void join_scorers(struct soothe__report *r) {
     json_t *of_manifest = json_array();
@@ -193,15 +211,7 @@ static void join_scorers(struct soothe__report *r) {
         json_decref(scorer);
     }
     json_object_set_new(r->manifest, "scorers", of_manifest);
-    for (size_t i = 0; i < r->c->n_folders; i++) {
-        for (size_t k = 0; k < n_scorers(&r->parts[i]); k++) {
-            json_t *scorer = scorer_of(&r->parts[i], k);
-            if (r->parts[i].view.scorers[k] == SOOTHE__NOWHERE)
-                note(r, soothe__format("the scorer %s of %s is left out: not all runs have it", text_at(scorer, "spec"),
-                                       r->parts[i].folder));
-            json_decref(scorer);
-        }
-    }
+    note_scorers_left_out(r);
 }
 
 /* ---- perplexity --------------------------------------------------------------------------------------------- */

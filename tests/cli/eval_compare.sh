@@ -22,12 +22,20 @@ END
 fusion=fusion:strength=0.5:calibrator=cal.gguf
 main="command:python3 judge.py"
 run() { # run SETTING=VALUE... OPTION...: the settings that a case changes, then options
-    local model=target.gguf methods=plain k=3 seed=3 limit=10 scorer=$main ppl=judge.gguf suite=challenging-mini
+    local model=target.gguf methods=plain limit=10 suite=challenging-mini
     while [[ ${1-} == *=* && $1 != -* ]]; do local "$1" && shift; done
-    "$SOOTHE" eval -m "$model" --suite "$suite" --limit "$limit" --methods "$methods" -k "$k" -n 6 --seed "$seed" --group 5 \
-        --scorer "$scorer" ${ppl:+--ppl-model "$ppl"} --no-timing "$@" >/dev/null 2>err || cat err
+    "$SOOTHE" eval -m "$model" --suite "$suite" --limit "$limit" --methods "$methods" -k 3 -n 6 --seed 3 --group 5 \
+        --scorer "$main" --ppl-model judge.gguf --no-timing "$@" >/dev/null 2>err || cat err
 }
 sets=(--benign-suite benign-mini --benign-predict 4 --corpus "$SOOTHE_SOURCE/data/eval/benign_mini.jsonl")
+as() { # as RUN NAME STATEMENT: the run's folder under another name, its manifest m changed
+    cp -r "$1" "$2"
+    python3 -c 'import json, sys
+path = sys.argv[1] + "/manifest.json"
+m = json.load(open(path))
+exec(sys.argv[2])
+json.dump(m, open(path, "w"))' "$2" "$3"
+}
 hashes() { sed 's/[0-9a-f]\{64\}/HASH/g'; }
 compare() { "$SOOTHE" eval compare "$@" --no-timing 2>&1 | hashes; }
 notes() {
@@ -51,27 +59,18 @@ compare both --methods "$fusion" --out picked >/dev/null
 notes picked
 compare plain both --out again >/dev/null
 notes again
-run limit=10 --out bare
+run --out bare
 compare plain bare | tail -n 3
 
 echo "== refused"
-as() { # as NAME STATEMENT: plain's folder under another name, its manifest m changed
-    cp -r plain "$1"
-    python3 -c 'import json, sys
-path = sys.argv[1] + "/manifest.json"
-m = json.load(open(path))
-exec(sys.argv[2])
-json.dump(m, open(path, "w"))' "$1" "$2"
-    compare plain "$1"
-}
-as seed 'm["seed"] = 4'
-as k 'm["n_samples"] = 2'
-as sampling 'm["sampling"]["top_p"] = 0.8'
-as prompts 'm["prompts"]["sha256"] = "ab"'
-as command 'm["scorers"][0].update(identity="ab", spec="command:python3 judge.py twice")'
-as file 'm["scorers"][0]["identity"] = "ab"'
-as judge 'm["ppl_model"].update(sha256="ab", file="other.gguf")'
-run scorer=lexicon --out lexicon && compare plain lexicon
+as plain seed 'm["seed"] = 4' && compare plain seed
+as plain k 'm["n_samples"] = 2' && compare plain k
+as plain sampling 'm["sampling"]["top_p"] = 0.8' && compare plain sampling
+as plain prompts 'm["prompts"]["sha256"] = "ab"' && compare plain prompts
+as plain command 'm["scorers"][0].update(identity="ab", spec="command:python3 judge.py twice")' && compare plain command
+as plain file 'm["scorers"][0]["identity"] = "ab"' && compare plain file
+as plain judge 'm["ppl_model"].update(sha256="ab", file="other.gguf")' && compare plain judge
+as plain both_differ 'm["scorers"][0].update(identity="ab", spec="lexicon"); m["prompts"]["sha256"] = "ab"' && compare plain both_differ
 run suite=benign-mini limit=5 --out five && compare plain five
 compare plain fusion --methods word-filter
 compare plain fusion --methods plain
@@ -107,7 +106,7 @@ done
 
 echo "== two models"
 run model=tuned.gguf --out tuned
-mkdir v2 && cp judge.gguf v2/tuned.gguf && run model=v2/tuned.gguf --out third
+as tuned third 'm["model"]["sha256"] = "of another file of that name"'
 compare plain tuned --out models >/dev/null
 notes models
 python3 -c 'import json
@@ -122,10 +121,10 @@ compare tuned plain third both --methods plain --out four >/dev/null
 notes four | sed -n 1p
 
 echo "== perplexity: by the model itself, of the first samples, none"
-run ppl= --out own_plain
-run ppl= model=tuned.gguf --out own_tuned
+as bare own_plain 'm["ppl_model"] = {**m["model"], "is_target": True}'
+as tuned own_tuned 'm["ppl_model"] = {**m["model"], "is_target": True}'
+as bare none 'm["n_ppl_samples"] = 0'
 run --out one --ppl-samples 1
-run --out none --ppl-samples 0
 python3 - <<'END'
 import json, os, subprocess
 def ppl(*runs):
