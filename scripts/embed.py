@@ -8,7 +8,7 @@
     data/lexicon_en.tsv      ->  src/score/lexicon_table.inc
     models/manifest.json     ->  src/pull/manifest_text.inc
     data/demo_prompts.jsonl  ->  src/cli/demo_prompts.inc
-    data/challenging_prompts.jsonl, data/eval/benign_mini.jsonl  ->  src/eval/*.inc
+    data/challenging_prompts.jsonl, data/eval/*.jsonl  ->  src/eval/*.inc
     web/report.html          ->  src/eval/report_page.inc
 """
 import pathlib
@@ -45,6 +45,8 @@ for target, text in (
     ("src/cli/demo_prompts.inc", lambda: as_bytes("data/demo_prompts.jsonl")),
     ("src/eval/challenging_mini.inc", lambda: as_bytes("data/challenging_prompts.jsonl")),
     ("src/eval/benign_mini.inc", lambda: as_bytes("data/eval/benign_mini.jsonl")),
+    ("src/eval/hellaswag_mini.inc", lambda: as_bytes("data/eval/hellaswag_mini.jsonl")),
+    ("src/eval/mmlu_mini.inc", lambda: as_bytes("data/eval/mmlu_mini.jsonl")),
     ("src/eval/report_page.inc", lambda: as_bytes("web/report.html")),
 ):
     path = root / target

@@ -37,6 +37,8 @@ extern const struct soothe__command soothe__command_lasso;
 int                                 soothe__cmd_lasso(int argc, const char **argv);
 extern const struct soothe__command soothe__command_eval;
 int                                 soothe__cmd_eval(int argc, const char **argv);
+extern const struct soothe__command soothe__command_utility;
+int                                 soothe__cmd_utility(int argc, const char **argv);
 extern const struct soothe__command soothe__command_tune;
 int                                 soothe__cmd_tune(int argc, const char **argv);
 extern const struct soothe__command soothe__command_score;

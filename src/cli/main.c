@@ -18,6 +18,7 @@ static const struct soothe__command *const COMMANDS[] = {
     &soothe__command_ppl,
     &soothe__command_lasso,
     &soothe__command_eval,
+    &soothe__command_utility,
     &soothe__command_tune,
     &soothe__command_score,
     &soothe__command_probe,

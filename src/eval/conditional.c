@@ -5,8 +5,10 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/batch.h"
+#include "engine/text_tokens.h"
 #include "fusion/stage.h"
 #include "generate/shortlist.h"
 
@@ -69,7 +71,7 @@ static enum soothe_status decode(struct pass *p, struct soothe_error *err) {
         if (p->rows[i].log_p == -INFINITY)
             p->rows[i].log_p = -RULED_OUT;
         if (!isfinite(p->rows[i].log_p))
-            status = soothe__fail(err, SOOTHE_E_NUMERIC, "the perplexity model gives logits that are not finite");
+            status = soothe__fail(err, SOOTHE_E_NUMERIC, "the model gives logits that are not finite");
         item->nll -= p->rows[i].log_p;
         item->n_counted++;
     }
@@ -103,7 +105,7 @@ static enum soothe_status run_prompt(struct pass *p, const llama_token *prompt, 
         if (log_p == -INFINITY)
             log_p = -RULED_OUT;
         if (!isfinite(log_p))
-            return soothe__fail(err, SOOTHE_E_NUMERIC, "the perplexity model gives logits that are not finite");
+            return soothe__fail(err, SOOTHE_E_NUMERIC, "the model gives logits that are not finite");
         item->nll       = -log_p;
         item->n_counted = 1;
     }
@@ -192,5 +194,37 @@ enum soothe_status soothe__conditional_nll(struct soothe_session *session, const
     free(p.rows);
     llama_batch_free(p.batch);
     soothe_clear(session);
+    return status;
+}
+
+enum soothe_status soothe__conditional_texts(struct soothe_session *session, const char *prompt,
+                                             const char *const *texts, size_t n, struct soothe__conditional *results,
+                                             struct soothe_error *err) {
+    struct llama_context     *ctx    = soothe_session_context(session);
+    const struct llama_vocab *vocab  = llama_model_get_vocab(llama_get_model(ctx));
+    llama_token             **tokens = soothe__calloc(n + 1, sizeof *tokens);
+    int32_t                   first  = 0; /* of every text: the prompt's tokens are those that it has alone */
+    enum soothe_status        status = tokens ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        results[i] = (struct soothe__conditional){.tokens = NULL};
+    for (size_t i = 0; i < n && !status; i++) {
+        int32_t n_tokens = 0;
+        status           = soothe__tokenize_pair(&tokens[i], &n_tokens, &first, vocab, prompt, strlen(prompt), texts[i],
+                                                 strlen(texts[i]), err);
+        if (!status && n_tokens > first)
+            results[i] = (struct soothe__conditional){.tokens = tokens[i] + first, .n_tokens = n_tokens - first};
+    }
+    /* first 0: nothing but spaces, which went to the texts, and no BOS */
+    const llama_token start = soothe__start_token(vocab);
+    if (!status && n > 0 && first == 0)
+        status = soothe__conditional_nll(session, &start, 1, results, n, err);
+    else if (!status && n > 0 && first <= soothe__conditional_most(ctx))
+        status = soothe__conditional_nll(session, tokens[0], first, results, n, err);
+    for (size_t i = 0; i < n; i++) {
+        results[i].tokens = NULL;
+        if (tokens)
+            free(tokens[i]);
+    }
+    free(tokens);
     return status;
 }

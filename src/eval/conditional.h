@@ -27,4 +27,11 @@ int32_t soothe__conditional_most(const struct llama_context *ctx);
 enum soothe_status soothe__conditional_nll(struct soothe_session *session, const llama_token *prompt, int32_t n_prompt,
                                            struct soothe__conditional *items, size_t n, struct soothe_error *err);
 
+/* The same of texts, split as soothe__tokenize_pair splits them. results (n): out, tokens is NULL there; n_counted is 0
+ * too where prompt or text have too many tokens or the text has none.
+ * errors  also those of soothe__tokenize_pair */
+enum soothe_status soothe__conditional_texts(struct soothe_session *session, const char *prompt,
+                                             const char *const *texts, size_t n, struct soothe__conditional *results,
+                                             struct soothe_error *err);
+
 #endif /* SOOTHE_CONDITIONAL_H */

@@ -252,7 +252,7 @@ enum soothe_status soothe__eval_open_ppl(struct soothe__eval_worker *worker, str
 
 /* ---- the manifest ------------------------------------------------------------------------------------------- */
 
-static json_t *json_file(const char *path, enum soothe_status *status, struct soothe_error *err) {
+json_t *soothe__eval_json_file(const char *path, enum soothe_status *status, struct soothe_error *err) {
     char hex[65];
     if (!*status)
         *status = soothe__sha256_file(hex, path, err);
@@ -288,12 +288,20 @@ static json_t *json_link(const struct soothe__link *l, enum soothe_status *statu
         const struct soothe__value     *v = &l->values[i];
         if (v->given)
             json_object_set_new(given, p->name,
-                                p->kind == SOOTHE__FILE                         ? json_file(v->text, status, err)
+                                p->kind == SOOTHE__FILE ? soothe__eval_json_file(v->text, status, err)
                                 : isnan(v->number) || p->kind == SOOTHE__CHOICE ? json_string(v->text)
                                                                                 : json_float((float)v->number));
     }
     return json_pack("{s:s, s:o, s:o, s:o}", "method", l->method->name, "strength", json_float(l->strength), "source",
-                     l->source && !*status ? json_file(l->source, status, err) : json_null(), "parameters", given);
+                     l->source && !*status ? soothe__eval_json_file(l->source, status, err) : json_null(), "parameters",
+                     given);
+}
+
+json_t *soothe__eval_json_chain(const struct soothe__applied *a, enum soothe_status *status, struct soothe_error *err) {
+    json_t *links = json_array();
+    for (size_t i = 0; i < a->n && !*status; i++)
+        json_array_append_new(links, json_link(&a->links[i], status, err));
+    return links;
 }
 
 /* Applied once, to learn what strengths and files it means, and that it works, before hours are spent. */
@@ -305,10 +313,8 @@ static json_t *json_method(struct soothe__eval_work *w, size_t i_method, enum so
         *status = soothe__eval_apply_method(&trial, i_method, err);
     if (*status)
         return NULL;
-    json_t *links = json_array();
-    for (size_t i = 0; i < trial.method.n && !*status; i++)
-        json_array_append_new(links, json_link(&trial.method.links[i], status, err));
-    json_t *o = json_pack("{s:s, s:o}", "name", m->name, "chain", links);
+    json_t *links = soothe__eval_json_chain(&trial.method, status, err);
+    json_t *o     = json_pack("{s:s, s:o}", "name", m->name, "chain", links);
     if (!o && !*status)
         *status = soothe__fail(err, SOOTHE_E_ARGUMENT, "the name of a file of method %s is not UTF-8", m->name);
     soothe__applied_release(&trial.method);
@@ -340,7 +346,7 @@ static json_t *json_sampling(const struct soothe__sampling *s) {
 
 static json_t *json_ppl_model(const struct soothe__eval_work *w, enum soothe_status *status, struct soothe_error *err) {
     const bool own = !w->o->ppl_model_path;
-    json_t    *o   = json_file(own ? w->o->model_path : w->o->ppl_model_path, status, err);
+    json_t    *o   = soothe__eval_json_file(own ? w->o->model_path : w->o->ppl_model_path, status, err);
     if (o)
         json_object_set_new(o, "is_target", json_boolean(own));
     return o;
@@ -358,7 +364,7 @@ static enum soothe_status make_manifest(struct soothe__eval_work *w, struct soot
     json_object_set_new(m, "schema", json_integer(SOOTHE__EVAL_SCHEMA));
     json_object_set_new(m, "tool", json_string("soothe " SOOTHE_VERSION));
     json_object_set_new(m, "engine", json_string(engine));
-    json_object_set_new(m, "model", json_file(o->model_path, &status, err));
+    json_object_set_new(m, "model", soothe__eval_json_file(o->model_path, &status, err));
     if (o->model_name)
         json_object_set_new(json_object_get(m, "model"), "file", json_string(o->model_name));
     json_object_set_new(m, "ppl_model", json_ppl_model(w, &status, err));

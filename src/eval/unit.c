@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "engine/text_tokens.h"
 #include "eval/conditional.h"
 #include "eval/run.h"
 #include "methods/generate_with.h"
@@ -147,35 +146,20 @@ static enum soothe_status score(struct job *job, struct soothe_error *err) {
 
 /* The samples of one prompt. */
 static enum soothe_status measure_prompt(struct job *job, struct soothe__eval_record *r, struct soothe_error *err) {
-    const struct llama_vocab   *vocab   = llama_model_get_vocab(job->w->ppl_model);
-    struct soothe_session      *session = job->worker->ppl_session;
-    const int32_t               wanted  = job->w->o->n_ppl_samples;
-    const size_t                n       = wanted >= 0 && (size_t)wanted < r->n_samples ? (size_t)wanted : r->n_samples;
-    struct soothe__conditional *items   = soothe__calloc(n + 1, sizeof *items);
-    llama_token               **tokens  = soothe__calloc(n + 1, sizeof *tokens);
-    int32_t                     first   = 0;
-    enum soothe_status status = items && tokens ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-    for (size_t i = 0; i < n && !status; i++) {
-        int32_t     n_tokens = 0;
-        const char *text     = r->samples[i].text;
-        status = soothe__tokenize_pair(&tokens[i], &n_tokens, &first, vocab, r->prompt, strlen(r->prompt), text,
-                                       strlen(text), err);
-        if (!status && n_tokens > first)
-            items[i] = (struct soothe__conditional){.tokens = tokens[i] + first, .n_tokens = n_tokens - first};
-    }
-    /* first 0: nothing but spaces, which went to the continuations, and no BOS */
-    const llama_token start = soothe__start_token(vocab);
-    if (!status && n > 0 && first == 0)
-        status = soothe__conditional_nll(session, &start, 1, items, n, err);
-    else if (!status && n > 0 && first <= soothe__conditional_most(soothe_session_context(session)))
-        status = soothe__conditional_nll(session, tokens[0], first, items, n, err);
+    const int32_t               wanted = job->w->o->n_ppl_samples;
+    const size_t                n      = wanted >= 0 && (size_t)wanted < r->n_samples ? (size_t)wanted : r->n_samples;
+    struct soothe__conditional *items  = soothe__calloc(n + 1, sizeof *items);
+    const char                **texts  = soothe__calloc(n + 1, sizeof *texts);
+    enum soothe_status status = items && texts ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < n && !status; i++)
+        texts[i] = r->samples[i].text;
+    if (!status)
+        status = soothe__conditional_texts(job->worker->ppl_session, r->prompt, texts, n, items, err);
     for (size_t i = 0; i < n && !status; i++) {
         r->samples[i].nll   = items[i].nll;
         r->samples[i].n_ppl = items[i].n_counted;
     }
-    for (size_t i = 0; tokens && i < n; i++)
-        free(tokens[i]);
-    free(tokens);
+    free(texts);
     free(items);
     return status;
 }
