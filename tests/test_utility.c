@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "engine/batch.h"
 #include "engine/text_tokens.h"
+#include "eval/conditional.h"
 #include "eval/utility.h"
 #include "fusion/calibrator_file.h"
 #include "test_support.h"
@@ -213,42 +213,76 @@ static double log_sum(const float *z, int32_t n) {
     return (double)((long double)z[0] + logl(sum));
 }
 
-/* One text at a time, whole; through soothe_decode where a calibrator is given. Flash attention is off in neither: its
- * kernels for one token and for several round otherwise (5e-4 nats of 49), so the text is not fed token by token. */
-static double slow_log_p(struct llama_model *model, const struct soothe_calibrator *cal, const char *prompt,
+/* The engine's flash attention rounds otherwise for other numbers of tokens (5e-4 nats of 49), and its cache is f16.
+ * What is to be compared to 1e-4 runs without both. */
+static struct soothe_session_params session_params(uint32_t n_seq, bool exact) {
+    struct soothe_session_params p = soothe_session_params_default();
+    p.context.n_ctx                = 512;
+    p.context.n_threads = p.context.n_threads_batch = 1;
+    p.context.n_seq_max                             = n_seq;
+    if (exact) {
+        p.context.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+        p.context.type_k = p.context.type_v = GGML_TYPE_F32;
+    }
+    return p;
+}
+
+/* One text at a time, one token at a time; through soothe_decode where a calibrator is given. */
+static double slow_log_p(struct llama_model *model, const struct soothe_calibrator *cal, bool exact, const char *prompt,
                          const char *choice) {
-    const struct llama_vocab    *vocab = llama_model_get_vocab(model);
-    struct soothe_session_params p     = soothe_session_params_default();
-    struct soothe_session       *s     = NULL;
-    struct llama_context        *ctx   = NULL;
-    llama_token                 *tokens;
-    int32_t                      n, first;
-    double                       log_p = 0;
-    p.context.n_ctx                    = 256;
-    p.context.n_threads                = 1;
+    const struct llama_vocab          *vocab = llama_model_get_vocab(model);
+    const struct soothe_session_params p     = session_params(1, exact);
+    struct soothe_session             *s     = NULL;
+    struct llama_context              *ctx   = NULL;
+    llama_token                       *tokens;
+    int32_t                            n, first;
+    double                             log_p = 0;
     if (cal)
         must(soothe_session_new(&s, model, cal, &p, &err), &err);
     else
         assert_non_null(ctx = llama_init_from_model(model, p.context));
     must(soothe__tokenize_pair(&tokens, &n, &first, vocab, prompt, strlen(prompt), choice, strlen(choice), &err), &err);
     assert_true(first > 0 && n > first);
-    struct llama_batch batch = llama_batch_init(n, 0, 1);
-    for (int32_t i = 0; i < n; i++)
-        soothe__batch_add(&batch, tokens[i], i, 0, true);
-    if (cal)
-        must(soothe_decode(s, batch, &err), &err);
-    else
-        assert_int_equal(llama_decode(ctx, batch), 0);
-    for (int32_t i = first - 1; i + 1 < n; i++) {
-        const float *z = cal ? soothe_get_logits_ith(s, i) : llama_get_logits_ith(ctx, i);
-        log_p += (double)z[tokens[i + 1]] - log_sum(z, llama_vocab_n_tokens(vocab));
+    for (int32_t i = 0; i + 1 < n; i++) {
+        struct llama_batch batch = llama_batch_get_one(&tokens[i], 1);
+        if (cal)
+            must(soothe_decode(s, batch, &err), &err);
+        else
+            assert_int_equal(llama_decode(ctx, batch), 0);
+        const float *z = cal ? soothe_get_logits_ith(s, -1) : llama_get_logits_ith(ctx, -1);
+        if (i + 1 >= first)
+            log_p += (double)z[tokens[i + 1]] - log_sum(z, llama_vocab_n_tokens(vocab));
     }
-    llama_batch_free(batch);
     free(tokens);
     soothe_session_free(s);
     if (ctx)
         llama_free(ctx);
     return log_p;
+}
+
+static void check_near(const struct soothe__question *q, size_t i_choice, double fast, double slow, double tolerance) {
+    if (!(fabs(slow - fast) < tolerance))
+        fail_msg("%s|%s: %.9g, slowly %.9g", q->prompt, q->choices[i_choice], fast, slow);
+}
+
+/* The choices share their prompt's cells; alone each reads the prompt itself. n_seq 1: they share it one after another.
+ */
+static void check_texts(const struct soothe__quizzes *quizzes, struct llama_model *model,
+                        const struct soothe_calibrator *cal, uint32_t n_seq, double tolerance) {
+    const struct soothe_session_params p = session_params(n_seq, true);
+    struct soothe_session             *s;
+    struct soothe__conditional         results[SOOTHE__QUIZ_CHOICES_MAX];
+    must(soothe_session_new(&s, model, cal, &p, &err), &err);
+    for (size_t i = 0; i < quizzes->n; i++)
+        for (size_t k = 0; k < quizzes->items[i].n; k++) {
+            const struct soothe__question *q = &quizzes->items[i].items[k];
+            must(soothe__conditional_texts(s, q->prompt, (const char *const *)q->choices, q->n, results, &err), &err);
+            for (size_t c = 0; c < q->n; c++) {
+                assert_int_equal(results[c].n_counted, results[c].n_tokens);
+                check_near(q, c, -results[c].nll, slow_log_p(model, cal, true, q->prompt, q->choices[c]), tolerance);
+            }
+        }
+    soothe_session_free(s);
 }
 
 static struct soothe__utility measure(const char *const *models, size_t n_models, const char *methods,
@@ -273,21 +307,18 @@ static struct soothe__utility measure(const char *const *models, size_t n_models
 
 static const char *const ONE_MODEL[] = {MODEL, OTHER};
 
-/* The choices share their prompt's cells; alone each reads the prompt itself. */
-static void check_against_slow_loop(const struct soothe__utility *u, size_t i_system, const struct soothe__quizzes *q,
-                                    struct llama_model *model, const struct soothe_calibrator *cal) {
+static void check_results(const struct soothe__utility *u, size_t i_system, const struct soothe__quizzes *quizzes,
+                          struct llama_model *model, const struct soothe_calibrator *cal) {
     const double *log_p = &u->log_p[i_system * u->n_texts];
-    for (size_t i = 0; i < q->n; i++)
-        for (size_t k = 0; k < q->items[i].n; k++)
-            for (size_t c = 0; c < q->items[i].items[k].n; c++, log_p++) {
-                const struct soothe__question *x    = &q->items[i].items[k];
-                const double                   slow = slow_log_p(model, cal, x->prompt, x->choices[c]);
-                if (!(fabs(slow - *log_p) < 1e-4))
-                    fail_msg("%s|%s: %.9g, slowly %.9g", x->prompt, x->choices[c], *log_p, slow);
+    for (size_t i = 0; i < quizzes->n; i++)
+        for (size_t k = 0; k < quizzes->items[i].n; k++)
+            for (size_t c = 0; c < quizzes->items[i].items[k].n; c++, log_p++) {
+                const struct soothe__question *q = &quizzes->items[i].items[k];
+                check_near(q, c, *log_p, slow_log_p(model, cal, false, q->prompt, q->choices[c]), 1e-2);
             }
 }
 
-static void check_family(enum tiny_family family, bool sentence_piece) {
+static void check_family(enum tiny_family family, bool sentence_piece, double tolerance) {
     assert_true(
         tiny_model_write(MODEL, &(struct tiny_options){.family = family, .seed = 3, .sentence_piece = sentence_piece}));
     write_calibrator();
@@ -301,8 +332,11 @@ static void check_family(enum tiny_family family, bool sentence_piece) {
         measure(ONE_MODEL, 1, "plain,fusion:calibrator=" CALIBRATOR ",fusion:strength=0:calibrator=" CALIBRATOR, &q, 1,
                 NULL, false);
     assert_int_equal(u.n_systems, 3);
-    check_against_slow_loop(&u, 0, &q, model, NULL);
-    check_against_slow_loop(&u, 1, &q, model, cal);
+    check_results(&u, 0, &q, model, NULL);
+    check_results(&u, 1, &q, model, cal);
+    check_texts(&q, model, NULL, 4, tolerance);
+    check_texts(&q, model, cal, 4, tolerance);
+    check_texts(&q, model, NULL, 1, tolerance);
     assert_memory_equal(u.log_p, u.log_p + 2 * u.n_texts, u.n_texts * sizeof *u.log_p); /* strength 0 is plain */
     assert_memory_not_equal(u.log_p, u.log_p + u.n_texts, u.n_texts * sizeof *u.log_p);
     struct soothe__utility v = measure(ONE_MODEL, 1, "plain", &q, 3, NULL, false);
@@ -316,10 +350,11 @@ static void check_family(enum tiny_family family, bool sentence_piece) {
 
 static void test_likelihoods_are_those_of_a_slow_loop(void **state) {
     (void)state;
-    check_family(TINY_LLAMA, false);
-    check_family(TINY_LLAMA, true);
-    check_family(TINY_GEMMA3, false);
-    check_family(TINY_GPT2, false);
+    check_family(TINY_LLAMA, false, 1e-4);
+    check_family(TINY_LLAMA, true, 1e-4);
+    check_family(TINY_GEMMA3, false,
+                 1e-3); /* the engine reads GELU from a table of f16, where a last bit becomes many */
+    check_family(TINY_GPT2, false, 1e-3);
 }
 
 static void test_a_question_too_long_is_a_null_and_no_wrong_answer(void **state) {
