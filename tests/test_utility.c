@@ -138,7 +138,7 @@ static void test_bad_rows_are_named_by_their_line(void **state) {
         {"{\"question\": \"x\", \"choices\": [\"a\", \"b\"], \"answer\": -1}", "\"answer\" is none of the 2 choices"},
         {"{\"question\": \"x\", \"choices\": [\"a\", \"b\"], \"answer\": \"C\"}",
          "\"answer\" is none of the 2 choices"},
-        {"{\"question\": \"x\", \"choices\": [\"a\"], \"answer\": 0}", "\"choices\" has 1 choices"},
+        {"{\"question\": \"x\", \"choices\": [\"a\"], \"answer\": 0}", "\"choices\" must have 2 to 26 choices, not 1"},
         {"{\"question\": \"x\", \"choices\": [\"a\", \" \"], \"answer\": 0}", "choice 1 of \"choices\" is empty"},
         {"{\"question\": \"x\", \"choices\": [\"a\", 5], \"answer\": 0}", "choice 1 of \"choices\" is no text"},
         {"{\"question\": \" \", \"choices\": [\"a\", \"b\"], \"answer\": 0}", "\"question\" is empty"},

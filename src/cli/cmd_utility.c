@@ -165,7 +165,8 @@ static enum soothe_status choose_models(struct task *t, const char *model, struc
 static enum soothe_status measure(struct task *t, const char *model, struct soothe_error *err) {
     enum soothe_status status = soothe__quizzes_read(&t->quizzes, &t->source, err);
     if (!status && t->quizzes.n_bad)
-        fprintf(stderr, "soothe: %zu bad rows left out (%s)\n", t->quizzes.n_bad, t->quizzes.first_bad);
+        fprintf(stderr, "soothe: %zu bad row%s left out (%s)\n", t->quizzes.n_bad, t->quizzes.n_bad > 1 ? "s" : "",
+                t->quizzes.first_bad);
     if (!status)
         status = choose_models(t, model, err);
     t->o.model_paths = (const char *const *)t->paths;

@@ -124,7 +124,7 @@ static bool take_choices(struct row *r, const json_t *object, const char *name, 
         return fault(err, list ? "\"%s\" is no list of texts" : "there is no \"%s\"", name);
     const size_t n = json_array_size(list);
     if (n < 2 || n > SOOTHE__QUIZ_CHOICES_MAX)
-        return fault(err, "\"%s\" has %zu choices: 2 to %d are wanted", name, n, SOOTHE__QUIZ_CHOICES_MAX);
+        return fault(err, "\"%s\" must have 2 to %d choices, not %zu", name, SOOTHE__QUIZ_CHOICES_MAX, n);
     for (size_t i = 0; i < n; i++) {
         const char *text = json_string_value(json_array_get(list, i));
         if (!text)
