@@ -106,11 +106,14 @@ static enum soothe_status find_head(struct soothe__fold_report *r, enum ggml_typ
 static enum soothe_status write_model(struct fold *f, const struct soothe__fold_options *o,
                                       const struct soothe__fold_report *r, enum ggml_type type, const char *steer_path,
                                       struct soothe_error *err) {
-    char                     hex[65];
-    const enum soothe_status status = soothe__sha256_file(hex, steer_path, err);
+    char               hex[65], alignment[65] = "";
+    enum soothe_status status = soothe__sha256_file(hex, steer_path, err);
+    if (!status && o->alignment_path)
+        status = soothe__sha256_file(alignment, o->alignment_path, err);
     if (status)
         return status;
     const struct soothe__fact        facts[] = {{"steer_sha256", hex, 0},
+                                                {"alignment_sha256", alignment, 0},
                                                 {"strength", NULL, (double)f->strength},
                                                 {"type", r->type, 0},
                                                 {"type_before", r->type_before, 0}};
