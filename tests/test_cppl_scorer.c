@@ -24,7 +24,7 @@ static struct soothe_error err;
 
 static const char *const LISTS[2] = {"- a kind word\n- the good thing in it\n- ", "- zqx jjk\n- qqz xxj pp\n- "};
 /* docs/methods/cppl.md */
-static const double SLOPE = 1, OFFSET = 0;
+static const double SLOPE = 5.3, OFFSET = 0.02;
 
 static void write_text(const char *path, const char *text) {
     FILE *out = fopen(path, "wb");
