@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Writes a tiny random model, for the command line tests and the fuzz corpora:
- *   make_tiny OUT.gguf [llama|qwen2|gemma3|gpt2|bert|qwen3] [d=N] [blocks=N] [context=N] [seed=N] [other-words] [nan]
- *                      [numbered] [headless] [sentence-piece]
- *   make_tiny OUT.gguf random-a CALIBRATOR.gguf TARGET.gguf        the calibrator with random A for the target
- *   make_tiny OUT.gguf checkpoint        the training checkpoint that fuzz/fuzz_checkpoint.c reads
+ *   make_tiny OUT.gguf [llama|qwen2|gemma3|gpt2|bert|qwen3|gemma] [d=N] [blocks=N] [context=N] [seed=N] [other-words]
+ * [nan] [numbered] [headless] [sentence-piece] make_tiny OUT.gguf random-a CALIBRATOR.gguf TARGET.gguf        the
+ * calibrator with random A for the target make_tiny OUT.gguf checkpoint        the training checkpoint that
+ * fuzz/fuzz_checkpoint.c reads
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +13,8 @@
 #include "train/checkpoint.h"
 
 static bool take(struct tiny_options *o, const char *word) {
-    static const char *const families[] = {"llama", "qwen2", "gemma3", "gpt2", "bert", "qwen3"};
-    for (int f = 0; f < 6; f++) {
+    static const char *const families[] = {"llama", "qwen2", "gemma3", "gpt2", "bert", "qwen3", "gemma"};
+    for (int f = 0; f < 7; f++) {
         if (strcmp(word, families[f]) == 0) {
             o->family = (enum tiny_family)f;
             return true;

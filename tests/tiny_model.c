@@ -248,7 +248,7 @@ static void set_shape(struct builder *b) {
 }
 
 bool tiny_model_write(const char *path, const struct tiny_options *options) {
-    static const char *const names[] = {"llama", "qwen2", "gemma3", "gpt2", "bert", "qwen3"};
+    static const char *const names[] = {"llama", "qwen2", "gemma3", "gpt2", "bert", "qwen3", "gemma"};
     struct builder           b       = {.o = options, .architecture = names[options->family], .ok = true};
     b.rng                            = soothe__rng_seed(options->seed, 1);
     b.d                              = options->d ? options->d : 64;

@@ -9,8 +9,9 @@
 
 /* TINY_BERT: an encoder with a head of three labels (neutral, toxic, insult) and a WordPiece vocabulary of single
  * letters, each alone or at a word's start: a text of n letters has n tokens, and [CLS] and [SEP] around them.
- * TINY_QWEN3: a decoder with such a head (yes, no), behind which the engine puts a softmax. */
-enum tiny_family { TINY_LLAMA, TINY_QWEN2, TINY_GEMMA3, TINY_GPT2, TINY_BERT, TINY_QWEN3 };
+ * TINY_QWEN3: a decoder with such a head (yes, no), behind which the engine puts a softmax.
+ * TINY_GEMMA: a decoder for which the engine knows no head but the embedding. */
+enum tiny_family { TINY_LLAMA, TINY_QWEN2, TINY_GEMMA3, TINY_GPT2, TINY_BERT, TINY_QWEN3, TINY_GEMMA };
 
 struct tiny_options {
     enum tiny_family family;

@@ -6,6 +6,7 @@
 
 #include "cli/edit.h"
 #include "cli/speak.h"
+#include "edit/edit_file.h"
 #include "edit/history.h"
 
 static int cmd_apply(int argc, const char **argv);
@@ -36,9 +37,11 @@ static const struct soothe__command UNDO = {
     .help =
         "    soothe edit undo -m edited.gguf --base model.gguf -o model-again.gguf\n"
         "    soothe edit undo -m edited.gguf --diff kept.diff.gguf -o model-again.gguf\n"
+        "    soothe edit undo -m steered.gguf -o model-again.gguf\n"
         "\n"
-        "By the base itself, or by a diff that was made with --keep-rows, which takes the last edit back. Nothing is\n"
-        "written unless the result has the hash that the edited model records of its base.\n",
+        "By the base itself, or by a diff that was made with --keep-rows, which takes the last edit back. A last edit\n"
+        "that added a tensor needs neither. Nothing is written unless the result has the hash that the edited model\n"
+        "records of its base.\n",
 };
 static const struct soothe__command VERIFY = {
     .name    = "edit verify",
@@ -50,8 +53,13 @@ static const struct soothe__command VERIFY = {
                "Compares hashes of all tensors. Exit code 1: it is not.\n",
 };
 
-static const struct soothe__command *const SUBCOMMANDS[] = {
-    &soothe__command_edit_surgery, &soothe__command_edit_dinm, &APPLY, &DIFF, &UNDO, &VERIFY};
+static const struct soothe__command *const SUBCOMMANDS[] = {&soothe__command_edit_surgery,
+                                                            &soothe__command_edit_dinm,
+                                                            &soothe__command_edit_lm_steer,
+                                                            &APPLY,
+                                                            &DIFF,
+                                                            &UNDO,
+                                                            &VERIFY};
 enum { N_SUBCOMMANDS = sizeof SUBCOMMANDS / sizeof *SUBCOMMANDS };
 
 const struct soothe__command soothe__command_edit = {
@@ -164,11 +172,14 @@ static enum soothe_status undo(const struct paths *p, const struct choice *c, ui
     if (p->base)
         return soothe__edit_undo(p->model, p->base, c->out, n_taken, err);
     struct soothe__diff *diff   = NULL;
-    enum soothe_status   status = soothe__diff_open(&diff, c->diffs[0], err);
+    enum soothe_status   status = SOOTHE_OK;
+    *n_taken                    = 1;
+    if (!c->diffs)
+        return soothe__edit_drop_added(p->model, c->out, err);
+    status = soothe__diff_open(&diff, c->diffs[0], err);
     if (!status)
         status = soothe__diff_take_back(diff, p->model, c->out, err);
     soothe__diff_free(diff);
-    *n_taken = 1;
     return status;
 }
 
@@ -178,7 +189,7 @@ static int run_undo(const struct choice *c) {
     uint32_t            n_taken = 0;
     if (!c->model)
         return soothe__print_misuse(UNDO.name, "of what? -m names the edited model");
-    if (soothe__list_length(c->diffs) + (c->base != NULL) != 1)
+    if (soothe__list_length(c->diffs) + (c->base != NULL) > 1)
         return soothe__print_misuse(UNDO.name, "by what? one of --base MODEL and --diff FILE");
     if (!c->out)
         return soothe__print_misuse(UNDO.name, "where to? -o names the model to be written");

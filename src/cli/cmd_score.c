@@ -254,7 +254,7 @@ static int run(struct choice *c, const char *path, const char *more) {
 static int cmd_texts(int argc, const char **argv) {
     struct choice           c         = {0};
     const struct poptOption options[] = {
-        {"scorer", '\0', POPT_ARG_STRING, &c.scorer, 0, "default, lexicon, FILE.gguf, command:COMMAND, http://…",
+        {"scorer", '\0', POPT_ARG_STRING, &c.scorer, 0, "default, lexicon, cppl, FILE.gguf, command:COMMAND, http://…",
          "SPEC"},
         {"model", 'm', POPT_ARG_STRING, &c.model, 0, "the language model, for scorers that read one", "MODEL"},
         {"field", '\0', POPT_ARG_STRING, &c.field, 0, "field of the text in rows (text)", "NAME"},

@@ -90,7 +90,7 @@ int soothe__cmd_score_test(int argc, const char **argv) {
     struct choice           c         = {0};
     const struct poptOption options[] = {
         ROW_OPTIONS,
-        {"scorer", '\0', POPT_ARG_STRING, &c.scorer, 0, "default, lexicon, FILE.gguf, command:COMMAND, http://…",
+        {"scorer", '\0', POPT_ARG_STRING, &c.scorer, 0, "default, lexicon, cppl, FILE.gguf, command:COMMAND, http://…",
          "SPEC"},
         {"model", 'm', POPT_ARG_STRING, &c.model, 0, "the language model, for scorers that read one", "MODEL"},
         {"threads", 't', POPT_ARG_STRING, &c.threads, 0, "threads (all)", "N"},

@@ -134,8 +134,11 @@ static enum soothe_status check_alike(const struct soothe__gguf *a, const struct
                                       struct soothe_error *err) {
     const int64_t n = gguf_get_n_tensors(a->meta);
     if (n != gguf_get_n_tensors(b->meta))
-        return soothe__fail(err, SOOTHE_E_MISMATCH, "%s has %lld tensors, %s has %lld: not an edit of it", a->path,
-                            (long long)n, b->path, (long long)gguf_get_n_tensors(b->meta));
+        return soothe__fail(
+            err, SOOTHE_E_MISMATCH,
+            "%s has %lld tensors, %s has %lld: a diff holds changed rows, not tensors that were added or left "
+            "out",
+            a->path, (long long)n, b->path, (long long)gguf_get_n_tensors(b->meta));
     for (int64_t i = 0; i < n; i++) {
         const char   *name = gguf_get_tensor_name(a->meta, i);
         const int64_t j    = gguf_find_tensor(b->meta, name);

@@ -46,13 +46,16 @@ enum soothe_status soothe__edit_gguf(const char *in_path, const char *out_path, 
                                      size_t n_edits, const struct soothe__edit_record *record,
                                      struct soothe_error *err);
 
-/* One tensor (ne1 rows of ne0 numbers) anew, in a type of its own: for changes finer than its old type can hold. */
+/* One matrix in a type of its own, made of one of the file's: for changes finer than the old type can hold, or beside
+ * it. */
 struct soothe__new_tensor {
-    const char    *name;
-    const float   *values; /* (ne1, ne0) */
-    enum ggml_type type;
+    const char                *name; /* takes the place of one of that name, else comes behind all others */
+    struct soothe__tensor_edit edit; /* .name: whose rows it is made of; apply gets all of them, unasked */
+    enum ggml_type             type;
 };
-/* Writes in_path with it as out_path; everything else, errors included, is as with soothe__edit_gguf. */
+/* Writes in_path with it as out_path; everything else, errors included, is as with soothe__edit_gguf. A tensor that
+ * comes behind the others is recorded as "added", so that soothe__edit_drop_added can take it back.
+ * errors  also SOOTHE_E_UNSUPPORTED the engine has no place for such a tensor in a model of this architecture */
 enum soothe_status soothe__edit_anew(const char *in_path, const char *out_path, const struct soothe__new_tensor *tensor,
                                      const struct soothe__edit_record *record, struct soothe_error *err);
 

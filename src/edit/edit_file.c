@@ -2,15 +2,15 @@
  * A GGUF file with some tensors' bytes changed, and the record of it. */
 #include "edit/edit_file.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "engine/target_model.h"
 #include "engine/tensor_rows.h"
 
 enum { N_EDITS_MAX = 100000 };
+static const char ADDED[] = "added"; /* the record's key */
 
 /* One changed tensor. */
 struct target {
@@ -19,14 +19,27 @@ struct target {
     size_t                           n_edits;
 };
 
+/* The tensor that is made. */
+struct making {
+    const struct soothe__made_tensor *made; /* NULL: none */
+    const struct soothe__gguf        *in;
+    struct soothe__edited_tensor      from;
+    int64_t                           i_from;
+    bool                              added; /* not in the place of another */
+    char                             *old;   /* (size_old) rows of from */
+    size_t                            size_old;
+};
+
 struct work {
     struct soothe__gguf               in;
     struct soothe__gguf_plan          plan;
     struct target                    *targets;
     size_t                            n_targets;
-    const struct soothe__byte_edit  **sorted;     /* the targets' edits, one array */
-    const struct soothe__new_tensor  *anew;       /* NULL: none */
+    const struct soothe__byte_edit  **sorted; /* the targets' edits, one array */
+    struct making                     making;
     const struct soothe__edit_record *record;     /* NULL: the last edit is taken back */
+    bool                              drop;       /* the last edit is taken back by leaving out what it added: */
+    const char                       *dropped;    /* this tensor */
     uint32_t                          i_edit;     /* that is recorded, or taken back */
     char                              wanted[65]; /* of an edit taken back: the hash of the tensors to come */
 };
@@ -36,6 +49,7 @@ static void release(struct work *w) {
     soothe__gguf_close(&w->in);
     free(w->targets);
     free(w->sorted);
+    free(w->making.old);
 }
 
 /* ---- tensors --------------------------------------------------------------------------------------------------- */
@@ -80,48 +94,91 @@ static enum soothe_status add_target(struct work *w, int64_t i_tensor, const str
     return SOOTHE_OK;
 }
 
-/* The tensor of a new type, in the old one's place. */
-static enum soothe_status add_anew(struct work *w, int64_t i_tensor, struct soothe_error *err) {
-    const struct soothe__new_tensor *t        = w->anew;
-    const int64_t                   *ne       = gguf_get_tensor_ne(w->in.meta, i_tensor);
-    const int64_t                    shape[2] = {ne[0], ne[1]};
+static enum soothe_status make_rows(void *user, int64_t first, int64_t n, void *rows, struct soothe_error *err) {
+    struct making *m    = user;
+    const size_t   size = (size_t)n * m->from.row_size;
+    if (size > m->size_old) {
+        char *old = soothe__realloc(m->old, size, 1);
+        if (!old)
+            return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory editing %s", m->in->path);
+        m->old      = old;
+        m->size_old = size;
+    }
+    const enum soothe_status status =
+        soothe__gguf_read(m->in, m->i_from, (size_t)first * m->from.row_size, m->old, size, err);
+    return status ? status : m->made->make(m->made->user, &m->from, first, n, m->old, rows, err);
+}
+
+static enum soothe_status add_made(struct work *w, struct soothe_error *err) {
+    struct making                    *m    = &w->making;
+    const struct soothe__made_tensor *t    = m->made;
+    const int64_t                    *ne   = gguf_get_tensor_ne(w->in.meta, m->i_from);
+    const enum ggml_type              type = gguf_get_tensor_type(w->in.meta, m->i_from);
     if (ne[2] * ne[3] != 1 || !soothe__type_writable(t->type) || ne[0] % ggml_blck_size(t->type) != 0)
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
                             "tensor %s of %s, with rows of %lld numbers, cannot be written anew as %s", t->name,
                             w->in.path, (long long)ne[0], ggml_type_name(t->type));
-    const float largest = t->type == GGML_TYPE_F16 ? 65504.0f : FLT_MAX;
-    for (int64_t i = 0; i < ne[0] * ne[1]; i++)
-        if (!(fabsf(t->values[i]) <= largest))
-            return soothe__fail(err, SOOTHE_E_NUMERIC, "the edit of tensor %s of %s gives what %s cannot hold", t->name,
-                                w->in.path, ggml_type_name(t->type));
+    m->in   = &w->in;
+    m->from = (struct soothe__edited_tensor){t->from, w->in.path, type, ne[0], ne[1], ggml_row_size(type, ne[0])};
     w->targets[w->n_targets++] = (struct target){.tensor = {.name = t->name, .path = w->in.path}, .edits = w->sorted};
-    return soothe__gguf_plan_add(&w->plan, t->name, t->values, 2, shape, t->type, err);
+    const struct soothe__row_change make   = {make_rows, m, ggml_row_size(t->type, ne[0])};
+    const enum soothe_status        status = t->check ? t->check(t->user, &m->from, err) : SOOTHE_OK;
+    return status ? status
+                  : soothe__gguf_plan_make(&w->plan, t->name, t->type, (const int64_t[]){ne[0], ne[1]}, &make, err);
+}
+
+/* What the last edit added, if it is to be left out. */
+static enum soothe_status find_added(struct work *w, struct soothe_error *err) {
+    const uint32_t n = soothe__edit_count(&w->in);
+    if (n == 0)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "%s records no edit that could be taken back", w->in.path);
+    w->dropped = soothe__edit_text(&w->in, n - 1, ADDED);
+    return w->dropped ? SOOTHE_OK
+                      : soothe__fail(err, SOOTHE_E_ARGUMENT,
+                                     "the last edit of %s added no tensor that could be left out: taking it back needs "
+                                     "--base MODEL or --diff FILE",
+                                     w->in.path);
+}
+
+static enum soothe_status find_sources(struct work *w, const struct soothe__byte_edit *edits, size_t n_edits,
+                                       struct soothe_error *err) {
+    struct making *m = &w->making;
+    for (size_t i = 0; i < n_edits; i++)
+        if (gguf_find_tensor(w->in.meta, edits[i].name) < 0)
+            return soothe__fail(err, SOOTHE_E_FORMAT, "%s has no tensor %s", w->in.path, edits[i].name);
+    if (!m->made)
+        return SOOTHE_OK;
+    m->i_from = gguf_find_tensor(w->in.meta, m->made->from);
+    m->added  = gguf_find_tensor(w->in.meta, m->made->name) < 0;
+    return m->i_from >= 0 ? SOOTHE_OK
+                          : soothe__fail(err, SOOTHE_E_FORMAT, "%s has no tensor %s", w->in.path, m->made->from);
 }
 
 static enum soothe_status plan_tensors(struct work *w, const struct soothe__byte_edit *edits, size_t n_edits,
                                        struct soothe_error *err) {
     const int64_t      n      = gguf_get_n_tensors(w->in.meta);
-    enum soothe_status status = SOOTHE_OK;
-    for (size_t i = 0; i < n_edits; i++)
-        if (gguf_find_tensor(w->in.meta, edits[i].name) < 0)
-            return soothe__fail(err, SOOTHE_E_FORMAT, "%s has no tensor %s", w->in.path, edits[i].name);
-    if (w->anew && gguf_find_tensor(w->in.meta, w->anew->name) < 0)
-        return soothe__fail(err, SOOTHE_E_FORMAT, "%s has no tensor %s", w->in.path, w->anew->name);
-    status     = soothe__gguf_plan_new(&w->plan, (size_t)n, err);
-    w->targets = soothe__calloc(n_edits + 2, sizeof *w->targets); /* one anew, and one to look at */
+    enum soothe_status status = find_sources(w, edits, n_edits, err);
+    if (!status && w->drop)
+        status = find_added(w, err);
+    if (!status)
+        status = soothe__gguf_plan_new(&w->plan, (size_t)n + 1, err);
+    w->targets = soothe__calloc(n_edits + 2, sizeof *w->targets); /* one made, and one to look at */
     w->sorted  = soothe__calloc(n_edits + 1, sizeof(void *));
     if (!status && (!w->targets || !w->sorted))
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory planning %zu edits", n_edits);
     for (int64_t i = 0; i < n && !status; i++) {
-        if (w->anew && !strcmp(gguf_get_tensor_name(w->in.meta, i), w->anew->name)) {
-            status = add_anew(w, i, err);
+        const char *name = gguf_get_tensor_name(w->in.meta, i);
+        if (w->dropped && !strcmp(name, w->dropped))
+            continue;
+        if (w->making.made && !strcmp(name, w->making.made->name)) {
+            status = add_made(w, err);
             continue;
         }
         status = soothe__gguf_plan_copy(&w->plan, &w->in, i, err);
         if (!status)
             status = add_target(w, i, edits, n_edits, err);
     }
-    return status;
+    return !status && w->making.added ? add_made(w, err) : status;
 }
 
 /* ---- what is recorded ------------------------------------------------------------------------------------------- */
@@ -162,6 +219,8 @@ static enum soothe_status add_record(struct work *w, struct soothe_error *err) {
         snprintf(full, sizeof full, SOOTHE__EDIT_KEY, w->i_edit, fact->key);
         soothe__gguf_set_facts(meta, &(struct soothe__fact){full, fact->text, fact->number}, 1);
     }
+    if (w->making.added)
+        set_text(meta, w->i_edit, ADDED, w->making.made->name);
     enum soothe_status status = set_names(w, err);
     if (!status)
         status = soothe__sha256_file(hex, w->in.path, err);
@@ -212,6 +271,11 @@ static enum soothe_status finish(struct work *w, struct soothe__new_file *f, str
     if (!status)
         status = soothe__tensors_hash(hex, &written, err);
     soothe__gguf_close(&written);
+    if (!status && w->making.added && soothe__target_check(f->temporary, err))
+        status =
+            soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                         "the engine reads no %s in a model of this architecture (%s), so that %s cannot have one",
+                         w->making.made->name, soothe__gguf_find_string(&w->in, "general.architecture"), w->in.path);
     if (status)
         return status;
     if (!w->record)
@@ -228,10 +292,10 @@ static enum soothe_status finish(struct work *w, struct soothe__new_file *f, str
 /* ---- the whole ----------------------------------------------------------------------------------------------------
  */
 
-static enum soothe_status write_edited(const char *in_path, const char *out_path, const struct soothe__byte_edit *edits,
-                                       size_t n_edits, const struct soothe__new_tensor *anew,
-                                       const struct soothe__edit_record *record, struct soothe_error *err) {
-    struct work             w      = {.anew = anew, .record = record};
+/* w: what is to be made, recorded or dropped. */
+static enum soothe_status write_edited(struct work w, const char *in_path, const char *out_path,
+                                       const struct soothe__byte_edit *edits, size_t n_edits,
+                                       struct soothe_error *err) {
     struct soothe__new_file file   = {0};
     enum soothe_status      status = soothe__edit_check_paths(in_path, out_path, err);
     if (!status)
@@ -256,18 +320,22 @@ static enum soothe_status write_edited(const char *in_path, const char *out_path
 enum soothe_status soothe__edit_bytes(const char *in_path, const char *out_path, const struct soothe__byte_edit *edits,
                                       size_t n_edits, const struct soothe__edit_record *record,
                                       struct soothe_error *err) {
-    return write_edited(in_path, out_path, edits, n_edits, NULL, record, err);
+    return write_edited((struct work){.record = record}, in_path, out_path, edits, n_edits, err);
 }
 
-enum soothe_status soothe__edit_anew(const char *in_path, const char *out_path, const struct soothe__new_tensor *tensor,
+enum soothe_status soothe__edit_make(const char *in_path, const char *out_path, const struct soothe__made_tensor *made,
                                      const struct soothe__edit_record *record, struct soothe_error *err) {
-    return write_edited(in_path, out_path, NULL, 0, tensor, record, err);
+    return write_edited((struct work){.making = {.made = made}, .record = record}, in_path, out_path, NULL, 0, err);
 }
 
 enum soothe_status soothe__edit_take_back(const char *in_path, const char *out_path,
                                           const struct soothe__byte_edit *edits, size_t n_edits,
                                           struct soothe_error *err) {
-    return write_edited(in_path, out_path, edits, n_edits, NULL, NULL, err);
+    return write_edited((struct work){.record = NULL}, in_path, out_path, edits, n_edits, err);
+}
+
+enum soothe_status soothe__edit_drop_added(const char *in_path, const char *out_path, struct soothe_error *err) {
+    return write_edited((struct work){.drop = true}, in_path, out_path, NULL, 0, err);
 }
 
 uint32_t soothe__edit_count(const struct soothe__gguf *g) {

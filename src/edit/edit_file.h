@@ -23,6 +23,20 @@ struct soothe__byte_edit {
     void *user;
 };
 
+/* A matrix made of the rows of one of the file: in the place of one of its own name, else behind all others. */
+struct soothe__made_tensor {
+    const char    *name, *from;
+    enum ggml_type type;
+    enum soothe_status (*check)(void *user, const struct soothe__edited_tensor *from, struct soothe_error *err);
+    /* Fills rows first_row … of the new tensor; old: the same rows of from. In ascending order. */
+    enum soothe_status (*make)(void *user, const struct soothe__edited_tensor *from, int64_t first_row, int64_t n_rows,
+                               const char *old, char *rows, struct soothe_error *err);
+    void *user;
+};
+/* As soothe__edit_anew, on bytes. */
+enum soothe_status soothe__edit_make(const char *in_path, const char *out_path, const struct soothe__made_tensor *made,
+                                     const struct soothe__edit_record *record, struct soothe_error *err);
+
 /* As soothe__edit_gguf, on bytes. */
 enum soothe_status soothe__edit_bytes(const char *in_path, const char *out_path, const struct soothe__byte_edit *edits,
                                       size_t n_edits, const struct soothe__edit_record *record,
@@ -34,6 +48,10 @@ enum soothe_status soothe__edit_bytes(const char *in_path, const char *out_path,
 enum soothe_status soothe__edit_take_back(const char *in_path, const char *out_path,
                                           const struct soothe__byte_edit *edits, size_t n_edits,
                                           struct soothe_error *err);
+
+/* The same for a last edit that did nothing but add a tensor: it is left out.
+ * errors  SOOTHE_E_ARGUMENT it added none */
+enum soothe_status soothe__edit_drop_added(const char *in_path, const char *out_path, struct soothe_error *err);
 
 /* SOOTHE_E_ARGUMENT where both are one file. */
 enum soothe_status soothe__edit_check_paths(const char *in_path, const char *out_path, struct soothe_error *err);

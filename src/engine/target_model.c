@@ -21,6 +21,16 @@ static enum soothe_status check_file(const char *path, struct soothe_error *err)
     return status;
 }
 
+/* Metadata alone, as the engine's own estimate of memory is made. */
+enum soothe_status soothe__target_check(const char *path, struct soothe_error *err) {
+    struct llama_model_params params = llama_model_default_params();
+    params.no_alloc                  = true;
+    params.load_mode                 = LLAMA_LOAD_MODE_NONE;
+    struct llama_model *model        = llama_model_load_from_file(path, params);
+    llama_model_free(model);
+    return model ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_UNSUPPORTED, "the engine cannot load %s", path);
+}
+
 enum soothe_status soothe__target_load(struct llama_model **model, const char *path, int32_t n_gpu_layers,
                                        struct soothe_error *err) {
     *model                          = NULL;

@@ -14,4 +14,7 @@
 enum soothe_status soothe__target_load(struct llama_model **model, const char *path, int32_t n_gpu_layers,
                                        struct soothe_error *err);
 
+/* Would the engine load it? Reads metadata and the vocabulary, no weights.  errors  SOOTHE_E_UNSUPPORTED */
+enum soothe_status soothe__target_check(const char *path, struct soothe_error *err);
+
 #endif /* SOOTHE_TARGET_MODEL_H */

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 bool soothe__type_writable(enum ggml_type type) {
     switch (type) {
@@ -27,6 +28,13 @@ bool soothe__type_writable(enum ggml_type type) {
     default:
         return false;
     }
+}
+
+enum ggml_type soothe__type_by_name(const char *name) {
+    for (int t = 0; t < GGML_TYPE_COUNT; t++)
+        if (ggml_type_name((enum ggml_type)t) && strcasecmp(ggml_type_name((enum ggml_type)t), name) == 0)
+            return (enum ggml_type)t;
+    return GGML_TYPE_COUNT;
 }
 
 static enum soothe_status check_finite(const float *values, int64_t n, const char *what, const char *where,

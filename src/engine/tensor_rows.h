@@ -9,6 +9,9 @@
  * written a second time (ternary and one-bit types). */
 bool soothe__type_writable(enum ggml_type type);
 
+/* GGML_TYPE_COUNT: there is none of that name ("q8_0", in either case). */
+enum ggml_type soothe__type_by_name(const char *name);
+
 /* One row of ne0 numbers out of its bytes and back into them.
  * errors  SOOTHE_E_UNSUPPORTED the type cannot be read, or written; SOOTHE_E_NUMERIC a value, or what the type makes
  *         of it, is not finite (F16 ends at 65504). The sentence does not name the row: `where` does. */

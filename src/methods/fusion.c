@@ -9,7 +9,7 @@ static enum soothe_status open_calibrator(struct soothe__link *l, const struct s
                                                      .base       = soothe__link_value(l, "base")->text,
                                                      .alignment  = soothe__link_value(l, "alignment")->text,
                                                      .shipped    = soothe__default_calibrator,
-                                                     .option     = "--calibrator"};
+                                                     .option     = "--calibrator, or take --method none"};
     return soothe__link_open_calibrator(l, &source, target->path, err);
 }
 

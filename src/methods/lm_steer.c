@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * LM-Steer: z = E (h + s e P1 P2^T h), which is the fusion of a calibrator without blocks whose B is e P2 P1^T
  * (docs/methods/lm-steer.md; trained by src/train/low_rank.c). */
-#include "methods/calibrator_link.h"
+#include "methods/lm_steer.h"
 
 static enum soothe_status shipped(char **path, struct soothe_error *err) {
     return soothe__shipped_file(path, "default.lm-steer.gguf", "LM-Steer",
@@ -10,13 +10,17 @@ static enum soothe_status shipped(char **path, struct soothe_error *err) {
                                 err);
 }
 
+struct soothe__calibrator_source soothe__lm_steer_source(const char *file, const char *alignment, const char *option) {
+    return (struct soothe__calibrator_source){
+        .calibrator = file, .alignment = alignment, .shipped = shipped, .option = option};
+}
+
 static enum soothe_status open_steer(struct soothe__link *l, const struct soothe__method_target *target,
                                      struct llama_context_params *context, struct soothe_error *err) {
     (void)context;
-    const struct soothe__calibrator_source source = {.calibrator = soothe__link_value(l, "file")->text,
-                                                     .alignment  = soothe__link_value(l, "alignment")->text,
-                                                     .shipped    = shipped,
-                                                     .option     = "--method lm-steer:file=FILE"};
+    const struct soothe__calibrator_source source =
+        soothe__lm_steer_source(soothe__link_value(l, "file")->text, soothe__link_value(l, "alignment")->text,
+                                "--method lm-steer:file=FILE, or take --method none");
     return soothe__link_open_calibrator(l, &source, target->path, err);
 }
 

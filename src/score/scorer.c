@@ -10,15 +10,15 @@
 
 extern const struct soothe__scorer_kind soothe__scorer_lexicon, soothe__scorer_command;
 extern const struct soothe__scorer_kind soothe__scorer_probe, soothe__scorer_polar;
-extern const struct soothe__scorer_kind soothe__scorer_http, soothe__scorer_classifier;
+extern const struct soothe__scorer_kind soothe__scorer_http, soothe__scorer_classifier, soothe__scorer_cppl;
 extern const struct soothe__scorer_kind soothe__scorer_ngram, soothe__scorer_word_table;
 
 /* In the order of asking; a new kind is one line here. */
 static const struct soothe__scorer_kind *const KINDS[] = {
-    &soothe__scorer_word_table, &soothe__scorer_ngram,      &soothe__scorer_lexicon,
-    &soothe__scorer_command,    &soothe__scorer_probe,      &soothe__scorer_polar,
-    &soothe__scorer_http,       &soothe__scorer_classifier, /* any GGUF file that is none of ours:
-                                                               the last of those that take one */
+    &soothe__scorer_word_table, &soothe__scorer_ngram, &soothe__scorer_lexicon, &soothe__scorer_command,
+    &soothe__scorer_cppl,       &soothe__scorer_probe, &soothe__scorer_polar,   &soothe__scorer_http,
+    &soothe__scorer_classifier, /* any GGUF file that is none of ours:
+                                   the last of those that take one */
 };
 enum { N_KINDS = sizeof KINDS / sizeof *KINDS };
 
@@ -75,10 +75,11 @@ enum soothe_status soothe__scorer_find(const struct soothe__scorer_kind **kind, 
         status =
             soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s is a GGUF file of type \"%s\", which is no scorer", spec, type);
     else if (!status && !*kind)
-        status = soothe__fail(err, SOOTHE_E_ARGUMENT,
-                              "there is no scorer \"%s\": say default, lexicon, a scorer's FILE.gguf, command:COMMAND "
-                              "or the address of an endpoint (http://…)",
-                              spec);
+        status =
+            soothe__fail(err, SOOTHE_E_ARGUMENT,
+                         "there is no scorer \"%s\": say default, lexicon, cppl, a scorer's FILE.gguf, command:COMMAND "
+                         "or the address of an endpoint (http://…)",
+                         spec);
     free(type);
     return status;
 }

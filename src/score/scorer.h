@@ -5,6 +5,7 @@
  * A scorer is named by its SPEC:
  *   default          the shipped n-gram scorer                                 (ngram_scorer.c)
  *   lexicon          the built-in list of words                                (lexicon.c)
+ *   cppl, cppl:FILE  a language model's perplexity behind harmless texts and toxic ones    (cppl_scorer.c)
  *   FILE.gguf        by the file's general.type: n-gram scorer, probe, combination, or a classifier that the engine
  *                    can pool
  *   command:COMMAND  a shell command, JSON lines in and out                    (command_scorer.c)

@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 #include "edit/edit.h"
@@ -202,10 +201,7 @@ static enum soothe_status choose_type(struct work *w, struct soothe_error *err) 
     const int64_t        i    = gguf_find_tensor(w->file.target.meta, w->report->tensor);
     const enum ggml_type own  = gguf_get_tensor_type(w->file.target.meta, i);
     const char          *word = w->o->type;
-    w->type = strcmp(word, "own") == 0 ? own : strcmp(word, "auto") == 0 ? fine_type(own) : GGML_TYPE_COUNT;
-    for (int t = 0; t < GGML_TYPE_COUNT && w->type == GGML_TYPE_COUNT; t++)
-        if (ggml_type_name((enum ggml_type)t) && strcasecmp(ggml_type_name((enum ggml_type)t), word) == 0)
-            w->type = (enum ggml_type)t;
+    w->type = strcmp(word, "own") == 0 ? own : strcmp(word, "auto") == 0 ? fine_type(own) : soothe__type_by_name(word);
     if (w->type == GGML_TYPE_COUNT)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "there is no data type \"%s\": auto, own, q8_0, f16 …", word);
     if (!soothe__type_writable(w->type) || w->file.shape.n_ff % ggml_blck_size(w->type) != 0)
@@ -304,7 +300,7 @@ static enum soothe_status write_model(struct work *w, struct soothe_error *err) 
     const enum ggml_type               own =
         gguf_get_tensor_type(w->file.target.meta, gguf_find_tensor(w->file.target.meta, r->tensor));
     const struct soothe__tensor_edit edit    = {.name = r->tensor, .apply = change_rows, .user = w};
-    const struct soothe__new_tensor  anew    = {r->tensor, soothe__dinm_weights(w->core, NULL), w->type};
+    const struct soothe__new_tensor  anew    = {r->tensor, edit, w->type};
     const struct soothe__dinm_step  *written = &r->steps[r->n_steps + 1];
     const struct soothe__fact        facts[] = {{"layer", NULL, r->layer},
                                                 {"rule", o->layer >= 0 ? "given" : soothe__dinm_rule_names[o->rule], 0},
