@@ -14,5 +14,10 @@ printf 'b*d\n' >list.txt
 run --method bad-words:words=list.txt
 run --method cfl:table=list.txt
 printf 'blue\n' >list.txt
-"$SOOTHE" run -m "$SOOTHE_TEST_MODEL" -p "The colour of a clear sky is" --temp 0 -n 6 --method none 2>/dev/null
-"$SOOTHE" run -m "$SOOTHE_TEST_MODEL" -p "The colour of a clear sky is" --temp 0 -n 6 --method word-filter:words=list.txt 2>/dev/null
+# A word that is copied, so that no processor's rounding decides about it.
+says_blue() {
+    "$SOOTHE" run -m "$SOOTHE_TEST_MODEL" -p "The sky is blue, blue, blue, blue, blue," --temp 0 -n 4 --method "$1" 2>/dev/null >said
+    grep -q blue said && echo "$2: blue" || echo "$2: not blue"
+}
+says_blue none plain
+says_blue word-filter:words=list.txt word-filter
