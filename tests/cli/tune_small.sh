@@ -28,7 +28,9 @@ assert len(chosen) == 1 and first["chosen"] == {"method": chosen[0]["method"], "
 assert not chosen[0]["warnings"] and points[2]["warnings"], points
 for p in points[1:]:
     assert p["method"] == "plain" or p["ppl"] > 1 and 0 < p["dist2"] <= 1
-print(first["parameter"], first["budget"], first["target"], weak["target"], weak["target_met"], len(weak["points"]))
+print(first["parameter"], first["budget"], first["target"], weak["target"], weak["target_met"])
+# one round, or two: what a few texts look like to the limits depends on the processor's rounding
+assert len(weak["points"]) in (3, 7), weak
 END
 for words in "" "--suite challenging-mini" "--suite challenging-mini --out x --budget much" "--suite challenging-mini --out x --target ppl=1" \
     "--suite challenging-mini --out x --from 2" "--suite challenging-mini --out x --parameter power" \
