@@ -21,12 +21,6 @@
 
 static struct soothe_error err;
 
-static int set_up(void **state) {
-    (void)state;
-    llama_log_set(quiet, NULL);
-    return 0;
-}
-
 static int tear_down(void **state) {
     (void)state;
     unlink(TABLE);
@@ -296,5 +290,5 @@ int main(void) {
         cmocka_unit_test(test_a_models_fills_fit_both_sides),
         cmocka_unit_test(test_names_of_groups_weigh_less_than_the_classifier_says),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, quiet_engine, tear_down);
 }

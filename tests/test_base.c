@@ -474,6 +474,30 @@ static void test_the_clock_does_not_run_backwards(void **state) {
     assert_true(soothe__seconds() >= before);
 }
 
+struct pieces {
+    _Atomic int next, done[1000];
+};
+
+static void *take_pieces(void *user) {
+    struct pieces *p = user;
+    for (int i; (i = p->next++) < 1000;)
+        p->done[i]++;
+    return NULL;
+}
+
+static void test_threads_do_all_the_work_whatever_their_number(void **state) {
+    (void)state;
+    assert_int_equal(soothe__thread_count(3), 3);
+    assert_true(soothe__thread_count(0) >= 1);
+    assert_int_equal(soothe__thread_count(-1), soothe__thread_count(0));
+    for (size_t n = 0; n <= 4; n++) {
+        struct pieces p = {.next = 0};
+        soothe__run_threads(n, take_pieces, &p);
+        for (int i = 0; i < 1000; i++)
+            assert_int_equal(p.done[i], 1);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_status_has_its_own_name),
@@ -484,6 +508,7 @@ int main(void) {
         cmocka_unit_test(test_random_numbers_are_those_of_the_published_generator),
         cmocka_unit_test(test_numbers_below_n_are_below_n_and_even),
         cmocka_unit_test(test_normal_numbers_have_mean_0_and_variance_1),
+        cmocka_unit_test(test_threads_do_all_the_work_whatever_their_number),
         cmocka_unit_test(test_a_new_file_is_not_visible_before_its_commit),
         cmocka_unit_test(test_an_aborted_file_leaves_the_old_one_and_nothing_else),
         cmocka_unit_test(test_a_full_device_gives_a_sentence_and_stays_a_device),

@@ -24,12 +24,6 @@
 #define CUT "test_coupling_cut.gguf"
 #define ALIGNED "test_coupling_aligned.gguf"
 
-static int set_up(void **state) {
-    (void)state;
-    llama_log_set(quiet, NULL);
-    return 0;
-}
-
 static int tear_down(void **state) {
     (void)state;
     unlink(TARGET);
@@ -769,5 +763,5 @@ int main(void) {
         cmocka_unit_test(test_a_full_cache_of_the_calibrator_is_told_and_leaves_all_in_step),
         cmocka_unit_test(test_equal_vocabularies_are_coupled_by_token),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, quiet_engine, tear_down);
 }

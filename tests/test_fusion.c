@@ -24,12 +24,6 @@
 static const enum tiny_family FAMILIES[] = {TINY_LLAMA, TINY_QWEN2, TINY_GEMMA3, TINY_GPT2};
 enum { N_FAMILIES = sizeof FAMILIES / sizeof *FAMILIES };
 
-static int set_up(void **state) {
-    (void)state;
-    llama_log_set(quiet, NULL);
-    return 0;
-}
-
 static int tear_down(void **state) {
     (void)state;
     unlink(TARGET);
@@ -675,5 +669,5 @@ int main(void) {
         cmocka_unit_test(test_a_batch_at_wrong_positions_takes_nothing_with_it),
         cmocka_unit_test(test_bad_batches_are_refused_and_leave_both_memories_as_they_were),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, quiet_engine, tear_down);
 }

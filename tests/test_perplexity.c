@@ -21,12 +21,6 @@
 
 enum { N_CTX = 200, N_PAIRS = 24 };
 
-static int set_up(void **state) {
-    (void)state;
-    llama_log_set(quiet, NULL);
-    return 0;
-}
-
 static int tear_down(void **state) {
     (void)state;
     unlink(TARGET);
@@ -387,5 +381,5 @@ int main(void) {
         cmocka_unit_test(test_what_cannot_be_measured_is_refused_with_a_sentence),
         cmocka_unit_test(test_a_target_with_nan_weights_gives_an_error_not_figures),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, quiet_engine, tear_down);
 }

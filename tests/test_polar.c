@@ -19,12 +19,6 @@
 
 static struct soothe_error err;
 
-static int set_up(void **state) {
-    (void)state;
-    llama_log_set(quiet, NULL);
-    return 0;
-}
-
 /* ---- the loss ------------------------------------------------------------------------------------------------ */
 
 static void test_gradients_of_all_scalarisations_are_the_differences(void **state) {
@@ -351,5 +345,5 @@ int main(void) {
         cmocka_unit_test(test_states_are_read_of_the_model_of_the_fit_alone),
         cmocka_unit_test(test_a_strangers_file_runs_no_command_unasked),
     };
-    return cmocka_run_group_tests(tests, set_up, NULL);
+    return cmocka_run_group_tests(tests, quiet_engine, NULL);
 }

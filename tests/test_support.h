@@ -12,6 +12,13 @@ static inline void quiet(enum ggml_log_level level, const char *text, void *user
     (void)user;
 }
 
+/* A group's set-up that needs no more than that. */
+static inline int quiet_engine(void **state) {
+    (void)state;
+    llama_log_set(quiet, NULL);
+    return 0;
+}
+
 /* Fails the test with the sentence of an error. */
 static inline void must(enum soothe_status status, const struct soothe_error *err) {
     if (status != SOOTHE_OK)

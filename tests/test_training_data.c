@@ -21,12 +21,6 @@
 #define MODEL "test_training_data.gguf"
 #define CHECKPOINT "test_training_data.ckpt"
 
-static int set_up(void **state) {
-    (void)state;
-    llama_log_set(quiet, NULL);
-    return 0;
-}
-
 static int tear_down(void **state) {
     (void)state;
     unlink(DATA);
@@ -670,5 +664,5 @@ int main(void) {
         cmocka_unit_test(test_a_checkpoint_of_another_run_or_shape_is_refused),
         cmocka_unit_test(test_a_damaged_checkpoint_is_refused),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, quiet_engine, tear_down);
 }

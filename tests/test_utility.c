@@ -27,12 +27,6 @@
 
 static struct soothe_error err;
 
-static int set_up(void **state) {
-    (void)state;
-    llama_log_set(quiet, NULL);
-    return 0;
-}
-
 static int tear_down(void **state) {
     (void)state;
     static const char *const files[] = {MODEL, OTHER, CALIBRATOR, DATA, RESULTS};
@@ -552,5 +546,5 @@ int main(void) {
         cmocka_unit_test(test_intervals_are_paired_by_question),
         cmocka_unit_test(test_a_run_goes_on_from_its_file),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, quiet_engine, tear_down);
 }

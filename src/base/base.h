@@ -58,6 +58,7 @@ void               soothe__new_file_abort(struct soothe__new_file *f);
 
 enum soothe_status soothe__make_folders(const char *path, struct soothe_error *err); /* mkdir -p */
 bool               soothe__file_exists(const char *path);
+int64_t            soothe__file_size(const char *path); /* bytes; 0 if there is none */
 const char        *soothe__file_name(const char *path); /* without its folders; within path */
 
 /* The fresh path of a file that comes with soothe: in the folder that SOOTHE_MODELS names, else in the models of an
@@ -87,6 +88,12 @@ struct soothe__progress {
 struct soothe__progress soothe__progress_start(void);
 void                    soothe__progress_update(struct soothe__progress *p, double fraction, const char *detail);
 void                    soothe__progress_finish(struct soothe__progress *p);
+
+/* ---- threads: threads.c ------------------------------------------------------------------------ */
+int32_t soothe__thread_count(int32_t wanted); /* wanted; if that is 0 or less, all processors */
+/* work(user) in n threads at once, this one among them, until all are done. Where fewer can be started those that run
+ * do everything: work takes pieces until none is left. */
+void soothe__run_threads(size_t n, void *(*work)(void *), void *user);
 
 /* ---- text: text.c ------------------------------------------------------------------------------ */
 bool soothe__utf8_valid(const char *text, size_t size);

@@ -68,6 +68,11 @@ bool soothe__file_exists(const char *path) {
     return stat(path, &st) == 0;
 }
 
+int64_t soothe__file_size(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
 /* ---- writing ------------------------------------------------------------------------------- */
 
 const char *soothe__file_name(const char *path) {

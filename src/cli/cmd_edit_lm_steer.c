@@ -2,7 +2,6 @@
  * soothe edit lm-steer: LM-Steer folded into the output head. */
 #include <math.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "cli/edit.h"
 #include "cli/speak.h"
@@ -26,14 +25,9 @@ struct choice {
     int   json;
 };
 
-static int64_t size_of(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
-}
-
 static int print_result(const struct choice *c, const struct soothe__fold_options *o,
                         const struct soothe__fold_report *r) {
-    const int64_t before = size_of(o->model_path), after = size_of(o->out_path);
+    const int64_t before = soothe__file_size(o->model_path), after = soothe__file_size(o->out_path);
     if (c->json)
         return soothe__print_json(json_pack("{s:s, s:s, s:f, s:s, s:b, s:I, s:I, s:s, s:s, s:o, s:I, s:I}", "model",
                                             o->model_path, "out", o->out_path, "strength", (double)r->strength, "from",

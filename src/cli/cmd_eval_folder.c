@@ -75,11 +75,16 @@ static int finish(enum soothe_status status, const struct soothe_error *err, con
     return status ? soothe__print_failure(err) : soothe__eval_show(folder, false);
 }
 
-static int merge(const char **folders, const char *out, bool no_timing) {
-    struct soothe_error err;
-    size_t              n = 0;
+static size_t count(const char **folders) {
+    size_t n = 0;
     while (folders && folders[n])
         n++;
+    return n;
+}
+
+static int merge(const char **folders, const char *out, bool no_timing) {
+    struct soothe_error err;
+    const size_t        n = count(folders);
     if (n == 0)
         return soothe__print_misuse(MERGE.name, "which folders?");
     if (!out)
@@ -112,12 +117,13 @@ struct comparison {
 static int compare(const char **folders, const struct comparison *c) {
     struct soothe_error            err;
     struct soothe__eval_methods    methods = {.n = 0};
-    struct soothe__eval_comparison x       = {
-              .folders = (const char *const *)folders, .joined = true, .out = c->out, .no_timing = c->no_timing != 0};
-    int32_t limit = 0;
-    char   *text  = NULL;
-    while (folders && folders[x.n_folders])
-        x.n_folders++;
+    struct soothe__eval_comparison x       = {.folders   = (const char *const *)folders,
+                                              .n_folders = count(folders),
+                                              .joined    = true,
+                                              .out       = c->out,
+                                              .no_timing = c->no_timing != 0};
+    int32_t                        limit   = 0;
+    char                          *text    = NULL;
     if (x.n_folders == 0)
         return soothe__print_misuse(COMPARE.name, "which folders?");
     if (!soothe__read_int(&limit, c->limit, COMPARE.name, "--limit", 1, INT32_MAX))

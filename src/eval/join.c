@@ -301,11 +301,15 @@ static enum soothe_status check_wanted(const struct soothe__report *r, struct so
     return SOOTHE_OK;
 }
 
-static bool several_models(const struct soothe__report *r) {
-    for (size_t i = 1; i < r->c->n_folders; i++)
-        if (strcmp(model_hash(&r->parts[i]), model_hash(&r->parts[0])))
-            return true;
-    return false;
+static size_t count_models(const struct soothe__report *r) {
+    size_t n = 0;
+    for (size_t i = 0; i < r->c->n_folders; i++) {
+        bool known = false;
+        for (size_t k = 0; k < i; k++)
+            known = known || !strcmp(model_hash(&r->parts[i]), model_hash(&r->parts[k]));
+        n += !known;
+    }
+    return n;
 }
 
 /* Adds a part's rows, named by method and, among several models, by model. */
@@ -350,10 +354,11 @@ static void tell_apart(json_t *rows, const json_t *folders) {
 }
 
 static enum soothe_status join_methods(struct soothe__report *r, struct soothe_error *err) {
+    const bool         with_model = count_models(r) > 1;
     json_t            *rows = json_array(), *folders = json_array();
     enum soothe_status status = check_wanted(r, err);
     for (size_t i = 0; i < r->c->n_folders && !status; i++)
-        status = add_rows(r, i, several_models(r), rows, folders, err);
+        status = add_rows(r, i, with_model, rows, folders, err);
     tell_apart(rows, folders);
     json_decref(folders);
     r->plan.n_methods = json_array_size(rows);
@@ -368,7 +373,7 @@ static const char *const OWN[] = {"tool", "engine", "model", "group", "n_paralle
 enum { N_OWN = sizeof OWN / sizeof *OWN };
 
 static void drop_differing(struct soothe__report *r) {
-    size_t n_models = 0;
+    const size_t n_models = count_models(r);
     for (size_t k = 0; k < N_OWN; k++) {
         for (size_t i = 1; i < r->c->n_folders; i++) {
             const json_t *a = json_object_get(r->parts[0].manifest, OWN[k]),
@@ -378,12 +383,6 @@ static void drop_differing(struct soothe__report *r) {
             if (!same)
                 json_object_set_new(r->manifest, OWN[k], json_null());
         }
-    }
-    for (size_t i = 0; i < r->c->n_folders; i++) {
-        bool known = false;
-        for (size_t k = 0; k < i; k++)
-            known = known || !strcmp(model_hash(&r->parts[i]), model_hash(&r->parts[k]));
-        n_models += !known;
     }
     if (n_models > 1)
         json_object_set_new(r->manifest, "model_name", json_sprintf("%zu models", n_models));

@@ -252,6 +252,10 @@ enum soothe_status soothe__eval_open_ppl(struct soothe__eval_worker *worker, str
 
 /* ---- the manifest ------------------------------------------------------------------------------------------- */
 
+json_t *soothe__eval_json_engine(void) {
+    return json_sprintf("ggml %s (%s)", ggml_version(), ggml_commit());
+}
+
 json_t *soothe__eval_json_file(const char *path, enum soothe_status *status, struct soothe_error *err) {
     char hex[65];
     if (!*status)
@@ -355,15 +359,13 @@ static json_t *json_ppl_model(const struct soothe__eval_work *w, enum soothe_sta
 static enum soothe_status make_manifest(struct soothe__eval_work *w, struct soothe_error *err) {
     const struct soothe__eval_options *o      = w->o;
     enum soothe_status                 status = SOOTHE_OK;
-    char                               engine[128];
-    snprintf(engine, sizeof engine, "ggml %s (%s)", ggml_version(), ggml_commit());
-    json_t *m = json_object();
+    json_t                            *m      = json_object();
     if (!m)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the manifest");
     json_object_set_new(m, "kind", json_string("soothe-eval"));
     json_object_set_new(m, "schema", json_integer(SOOTHE__EVAL_SCHEMA));
     json_object_set_new(m, "tool", json_string("soothe " SOOTHE_VERSION));
-    json_object_set_new(m, "engine", json_string(engine));
+    json_object_set_new(m, "engine", soothe__eval_json_engine());
     json_object_set_new(m, "model", soothe__eval_json_file(o->model_path, &status, err));
     if (o->model_name)
         json_object_set_new(json_object_get(m, "model"), "file", json_string(o->model_name));

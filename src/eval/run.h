@@ -71,8 +71,9 @@ enum soothe_status soothe__eval_apply_method(struct soothe__eval_worker *worker,
                                              struct soothe_error *err);
 enum soothe_status soothe__eval_open_ppl(struct soothe__eval_worker *worker, struct soothe_error *err);
 
-/* For a manifest: a file's name and hash; the links of a chain at work, with strengths and the hashes of their files.
- * Fresh; NULL and *status after an error, if it was not set before. */
+/* For a manifest: the engine's version; a file's name and hash; the links of a chain at work, with strengths and the
+ * hashes of their files. Fresh; NULL and *status after an error, if it was not set before. */
+json_t *soothe__eval_json_engine(void);
 json_t *soothe__eval_json_file(const char *path, enum soothe_status *status, struct soothe_error *err);
 json_t *soothe__eval_json_chain(const struct soothe__applied *a, enum soothe_status *status, struct soothe_error *err);
 

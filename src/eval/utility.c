@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/target_model.h"
 #include "engine/text_tokens.h"
@@ -27,7 +26,7 @@ struct work {
     const char                 *path;
     struct soothe__chain       *chain;
     struct llama_context_params context;
-    size_t                      i_system, i_next, n_workers;
+    size_t                      i_system, i_next;
     pthread_mutex_t             lock; /* over i_next, n_done, failed, the store and u */
     enum soothe_status          failed;
     struct soothe_error         failure;
@@ -137,20 +136,9 @@ static size_t n_left(const struct work *w) {
 }
 
 static enum soothe_status do_system(struct work *w, struct soothe_error *err) {
-    const long   n_processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t wanted = w->o->n_threads > 0 ? (size_t)w->o->n_threads : n_processors > 0 ? (size_t)n_processors : 1;
-    const size_t left = n_left(w), n = left < wanted ? left : wanted;
-    size_t       n_started = 1; /* this thread is the first */
-    pthread_t   *threads   = soothe__calloc(n + 1, sizeof *threads);
-    if (!threads)
-        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu workers", n);
+    const size_t wanted = (size_t)soothe__thread_count(w->o->n_threads), left = n_left(w);
     w->i_next = 0;
-    while (n_started < n && pthread_create(&threads[n_started], NULL, work, w) == 0)
-        n_started++;
-    work(w);
-    for (size_t i = 1; i < n_started; i++)
-        pthread_join(threads[i], NULL);
-    free(threads);
+    soothe__run_threads(left < wanted ? left : wanted, work, w);
     return w->failed ? soothe__fail(err, w->failed, "%s", w->failure.message) : SOOTHE_OK;
 }
 
@@ -263,8 +251,6 @@ static enum soothe_status make_room(struct work *w, struct soothe_error *err) {
 
 /* What decides the likelihoods, but for the systems. */
 static json_t *settings_of(const struct soothe__utility_options *o) {
-    char engine[128];
-    snprintf(engine, sizeof engine, "ggml %s (%s)", ggml_version(), ggml_commit());
     json_t *sets = json_array();
     for (size_t i = 0; i < o->quizzes->n; i++) {
         const struct soothe__quiz *z = &o->quizzes->items[i];
@@ -272,9 +258,9 @@ static json_t *settings_of(const struct soothe__utility_options *o) {
                               json_pack("{s:s, s:s, s:I, s:s}", "file", z->name, "form",
                                         soothe__quiz_form_names[z->form], "n", (json_int_t)z->n, "sha256", z->sha256));
     }
-    return json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:i, s:o}", "kind", "soothe-utility", "schema", SCHEMA, "tool",
-                     "soothe " SOOTHE_VERSION, "engine", engine, "models", (json_int_t)o->n_models, "methods",
-                     (json_int_t)o->methods->n, "n_gpu_layers", (int)o->n_gpu_layers, "sets", sets);
+    return json_pack("{s:s, s:i, s:s, s:o, s:I, s:I, s:i, s:o}", "kind", "soothe-utility", "schema", SCHEMA, "tool",
+                     "soothe " SOOTHE_VERSION, "engine", soothe__eval_json_engine(), "models", (json_int_t)o->n_models,
+                     "methods", (json_int_t)o->methods->n, "n_gpu_layers", (int)o->n_gpu_layers, "sets", sets);
 }
 
 static enum soothe_status open_store(struct work *w, struct soothe_error *err) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Deals the units out to threads. What is done is in the store, unit by unit, whoever did it. */
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "eval/run.h"
 
@@ -138,30 +137,21 @@ static void *work(void *user) {
 }
 
 static size_t workers_for(const struct soothe__eval_work *w, size_t n_units) {
-    const long   n_processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t wanted = w->o->n_threads > 0 ? (size_t)w->o->n_threads : n_processors > 0 ? (size_t)n_processors : 1;
+    const size_t wanted = (size_t)soothe__thread_count(w->o->n_threads);
     return n_units < wanted ? (n_units ? n_units : 1) : wanted;
 }
 
 enum soothe_status soothe__eval_do_all(struct soothe__eval_work *w, struct soothe_error *err) {
-    w->n_workers       = workers_for(w, count_units(w));
-    w->progress        = soothe__progress_start();
-    pthread_t *threads = soothe__calloc(w->n_workers, sizeof *threads);
-    w->results         = soothe__calloc(n_units(w), sizeof *w->results);
-    if (!threads || !w->results || pthread_mutex_init(&w->lock, NULL) != 0 || pthread_cond_init(&w->written, NULL)) {
-        free(threads);
+    w->n_workers = workers_for(w, count_units(w));
+    w->progress  = soothe__progress_start();
+    w->results   = soothe__calloc(n_units(w), sizeof *w->results);
+    if (!w->results || pthread_mutex_init(&w->lock, NULL) != 0 || pthread_cond_init(&w->written, NULL)) {
         free(w->results);
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %zu workers", w->n_workers);
     }
-    size_t n_started = 1; /* this thread is the first; without further ones it does everything */
-    while (n_started < w->n_workers && pthread_create(&threads[n_started], NULL, work, w) == 0)
-        n_started++;
-    work(w);
-    for (size_t i = 1; i < n_started; i++)
-        pthread_join(threads[i], NULL);
+    soothe__run_threads(w->n_workers, work, w);
     write_the_rest(w);
     free(w->results);
-    free(threads);
     pthread_cond_destroy(&w->written);
     pthread_mutex_destroy(&w->lock);
     soothe__progress_finish(&w->progress);

@@ -5,12 +5,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct soothe_session_params soothe_session_params_default(void) {
     struct soothe_session_params p = {.context = llama_context_default_params(), .strength = NAN};
-    const long                   n = sysconf(_SC_NPROCESSORS_ONLN);
-    p.context.n_threads = p.context.n_threads_batch = n > 0 ? (int32_t)n : 1;
+    p.context.n_threads = p.context.n_threads_batch = soothe__thread_count(0);
     return p;
 }
 

@@ -4,7 +4,6 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -133,11 +132,6 @@ static void pause_before_retry(const struct task *task, int i_attempt) {
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
 }
 
-static int64_t size_of(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
-}
-
 static enum soothe_status describe(const struct transfer *t, CURLcode code, long http, const char *url,
                                    const char *path, const char *reason, struct soothe_error *err) {
     if (t->write_error)
@@ -158,7 +152,7 @@ static enum soothe_status describe(const struct transfer *t, CURLcode code, long
 enum soothe_status download(const char *url, const char *path, int64_t size, const struct task *task,
                             struct soothe_error *err) {
     for (int i_attempt = 0;;) {
-        int64_t there = size_of(path);
+        int64_t there = soothe__file_size(path);
         if (size && there == size)
             return SOOTHE_OK;
         if (size && there > size)
@@ -190,7 +184,7 @@ enum soothe_status download(const char *url, const char *path, int64_t size, con
             i_attempt = 0; /* it moves: patience begins anew */
         const bool local = t.write_error || t.too_long;
         if (local || !is_transient(code, http) || ++i_attempt >= MAX_ATTEMPTS || task_stopped(task)) {
-            if (t.too_long || size_of(path) == 0)
+            if (t.too_long || soothe__file_size(path) == 0)
                 unlink(path);
             return describe(&t, task_stopped(task) && !local ? CURLE_ABORTED_BY_CALLBACK : code, http, url, path,
                             reason, err);

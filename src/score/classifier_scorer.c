@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/batch.h"
 #include "engine/engine.h"
@@ -71,17 +70,16 @@ static enum soothe_status check_head(const char *path, bool *probabilities, stru
 
 static enum soothe_status open_context(struct classifier *c, const char *path, int32_t n_threads,
                                        struct soothe_error *err) {
-    const long                  n_processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const int32_t               n_trained    = llama_model_n_ctx_train(c->model);
-    struct llama_context_params p            = llama_context_default_params();
-    c->window                                = n_trained < WINDOW_MAX ? n_trained : WINDOW_MAX;
-    c->n_batch                               = WINDOW_MAX; /* also of short texts: longer batches lose by attention */
+    const int32_t               n_trained = llama_model_n_ctx_train(c->model);
+    struct llama_context_params p         = llama_context_default_params();
+    c->window                             = n_trained < WINDOW_MAX ? n_trained : WINDOW_MAX;
+    c->n_batch                            = WINDOW_MAX; /* also of short texts: longer batches lose by attention */
     p.n_ctx = p.n_batch = p.n_ubatch = (uint32_t)c->n_batch;
     p.n_seq_max                      = N_SEQUENCES;
     p.kv_unified                     = true;
     p.embeddings                     = true;
     p.pooling_type                   = LLAMA_POOLING_TYPE_RANK;
-    p.n_threads = p.n_threads_batch = n_threads > 0 ? n_threads : n_processors > 0 ? (int32_t)n_processors : 1;
+    p.n_threads = p.n_threads_batch = soothe__thread_count(n_threads);
     c->context                      = llama_init_from_model(c->model, p);
     if (!c->context)
         return soothe__fail(err, SOOTHE_E_ENGINE, "the engine cannot pool %s", path);

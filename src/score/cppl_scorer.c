@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/sigmoid.h"
 #include "corpus/corpus.h"
@@ -164,13 +163,12 @@ static enum soothe_status tokenize_lists(struct cppl *c, llama_token *tokens[N_C
 }
 
 static enum soothe_status open_context(struct cppl *c, int32_t n_threads, struct soothe_error *err) {
-    const long                  n_processors = sysconf(_SC_NPROCESSORS_ONLN);
-    struct llama_context_params p            = llama_context_default_params();
+    struct llama_context_params p = llama_context_default_params();
     p.n_ctx   = (uint32_t)(c->n_before[HARMLESS] + c->n_before[TOXIC] + N_CONTEXTS * N_TOGETHER * WINDOW);
     p.n_batch = p.n_ubatch = BATCH_TOKENS;
     p.n_seq_max            = N_CONTEXTS + N_CONTEXTS * N_TOGETHER;
     p.kv_unified           = true; /* sequences then share the cells of what they have in common */
-    p.n_threads = p.n_threads_batch = n_threads > 0 ? n_threads : n_processors > 0 ? (int32_t)n_processors : 1;
+    p.n_threads = p.n_threads_batch = soothe__thread_count(n_threads);
     c->context                      = llama_init_from_model(c->model, p);
     c->batch                        = llama_batch_init(BATCH_TOKENS, 0, 1);
     if (!c->context)

@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/batch.h"
 
@@ -123,8 +122,7 @@ static enum soothe_status set_taps(struct soothe__layer_reader *r, const int32_t
 static enum soothe_status make_context(struct soothe__layer_reader *r, struct llama_model *model, int32_t n_threads,
                                        struct soothe_error *err) {
     struct llama_context_params p = llama_context_default_params();
-    const long                  n = sysconf(_SC_NPROCESSORS_ONLN);
-    p.n_threads = p.n_threads_batch = n_threads > 0 ? n_threads : n > 0 ? (int32_t)n : 1;
+    p.n_threads = p.n_threads_batch = soothe__thread_count(n_threads);
     p.n_ctx = p.n_batch = p.n_ubatch = (uint32_t)r->n_batch;
     p.n_seq_max                      = (uint32_t)r->n_texts_max;
     p.kv_unified                     = true; /* the rows of a batch then keep their order */
