@@ -252,6 +252,35 @@ static void test_coordinates_of_the_gates_own_norm(void **state) {
     check_surgery(SOOTHE__SURGERY_GAIN, 0.7);
 }
 
+static void test_only_rows_of_the_blocks_that_are_named(void **state) {
+    (void)state;
+    struct soothe_error            err;
+    struct soothe__surgery_report  all, some;
+    struct soothe__surgery_options o = soothe__surgery_options_default();
+    struct soothe__probe           probe;
+    struct soothe__diff           *diff;
+    float                          v[D];
+    o.share = 0.1;
+    soothe__diff_free(operate(MODEL, &o, &all));
+    o.first_block = 1;
+    o.last_block  = 2;
+    soothe__diff_free(operate(MODEL, &o, &some));
+    assert_int_equal(some.n_rows, all.n_rows / 2);
+    assert_int_equal(some.n_chosen, llround(0.1 * (double)some.n_rows));
+    assert_int_equal(some.chosen_in[1] + some.chosen_in[2], some.n_chosen);
+    assert_true(some.chosen_in[1] > 0 && some.chosen_in[2] > 0);
+    soothe__surgery_report_free(&all);
+    soothe__surgery_report_free(&some);
+
+    probe         = probe_of(v, SOOTHE__LAYER_FINAL);
+    o.first_block = 3;
+    assert_int_equal(soothe__surgery(&diff, &some, MODEL, &probe, &o, NULL, 0, &err), SOOTHE_E_ARGUMENT);
+    assert_says(&err, "blocks 3 to 2");
+    o.first_block = o.last_block = 4;
+    assert_int_equal(soothe__surgery(&diff, &some, MODEL, &probe, &o, NULL, 0, &err), SOOTHE_E_ARGUMENT);
+    assert_says(&err, "blocks 0 to 3");
+}
+
 static void test_strength_zero_leaves_every_tensor_byte_for_byte(void **state) {
     (void)state;
     struct soothe_error            err;
@@ -628,6 +657,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_the_most_negative_rows_get_the_direction_times_a_share_of_their_length, clean),
         cmocka_unit_test_teardown(test_coordinates_of_the_gates_own_norm, clean),
+        cmocka_unit_test_teardown(test_only_rows_of_the_blocks_that_are_named, clean),
         cmocka_unit_test_teardown(test_strength_zero_leaves_every_tensor_byte_for_byte, clean),
         cmocka_unit_test_teardown(test_controls_change_other_rows_or_another_way, clean),
         cmocka_unit_test_teardown(test_what_cannot_be_operated_on_is_refused_by_name, clean),

@@ -30,7 +30,8 @@ const struct soothe__command soothe__command_edit_surgery = {
 };
 
 struct choice { /* popt's */
-    char  *model, *out, *diff, *probe, *layer, *pool, *kind, *strength, *share, *rows, *coordinates, *control, *seed;
+    char *model, *out, *diff, *probe, *layer, *pool, *kind, *strength, *share, *rows, *blocks, *coordinates, *control,
+        *seed;
     char  *ctx, *threads, *scorer, *limit, *predict;
     char **data, **prompts, **corpus;
     int    json, keep_rows, skip_bad, controls;
@@ -66,6 +67,24 @@ static bool read_control(enum soothe__surgery_control *control, const char *text
     return false;
 }
 
+/* "A-B", or "A-": up to the last. */
+static bool read_blocks(struct soothe__surgery_options *o, const char *text) {
+    unsigned first = 0, last = UINT32_MAX;
+    int      n = 0, n_open = 0;
+    if (!text)
+        return true;
+    const int n_read = sscanf(text, "%9u-%n%9u%n", &first, &n_open, &last, &n);
+    if (strspn(text, "0123456789-") != strlen(text) ||
+        !(n_read == 2 ? !text[n] : n_read == 1 && n_open && !text[n_open]) || first > last) {
+        soothe__print_misuse(ME, "--blocks is A-B, two blocks' numbers in order, or A- up to the last, not \"%.40s\"",
+                             text);
+        return false;
+    }
+    o->first_block = first;
+    o->last_block  = last;
+    return true;
+}
+
 static bool read_numbers(struct work *w, const struct choice *c) {
     struct soothe__surgery_options *o        = &w->options;
     int32_t                         n_rows   = 0;
@@ -77,7 +96,8 @@ static bool read_numbers(struct work *w, const struct choice *c) {
                     soothe__read_int(&w->probe_options.n_threads, c->threads, ME, "-t", 1, 1024) &&
                     soothe__read_int(&w->limit, c->limit, ME, "--limit", 1, INT32_MAX) &&
                     soothe__read_int(&w->n_predict, c->predict, ME, "-n", 1, 100000) &&
-                    read_control(&o->control, c->control) && (!c->seed || soothe__read_seed(&o->seed, c->seed, ME));
+                    read_control(&o->control, c->control) && read_blocks(o, c->blocks) &&
+                    (!c->seed || soothe__read_seed(&o->seed, c->seed, ME));
     if (c->strength)
         soothe__parse_double(&o->strength, c->strength, -1000, 1000);
     if (c->share)
@@ -254,9 +274,9 @@ static int run(struct work *w, const struct choice *c) {
 }
 
 static void release(struct work *w, struct choice *c) {
-    char *const texts[] = {c->model, c->out,      c->diff,    c->probe,  c->layer,       c->pool,
-                           c->kind,  c->strength, c->share,   c->rows,   c->coordinates, c->control,
-                           c->seed,  c->ctx,      c->threads, c->scorer, c->limit,       c->predict};
+    char *const texts[] = {c->model,    c->out,     c->diff,   c->probe,       c->layer,   c->pool,   c->kind,
+                           c->strength, c->share,   c->rows,   c->coordinates, c->control, c->blocks, c->seed,
+                           c->ctx,      c->threads, c->scorer, c->limit,       c->predict};
     soothe__scorer_close(w->scorer);
     soothe__eval_prompts_free(&w->prompts);
     soothe__eval_prompts_free(&w->corpus);
@@ -291,6 +311,7 @@ int soothe__cmd_edit_surgery(int argc, const char **argv) {
         TEXT_OPTION("alpha", '\0', strength, "the same", "X"),
         TEXT_OPTION("share", '\0', share, "share of all gate rows that is changed (0.0465)", "X"),
         TEXT_OPTION("rows", '\0', rows, "or how many", "N"),
+        TEXT_OPTION("blocks", '\0', blocks, "only rows of blocks A to B (all)", "A-B"),
         TEXT_OPTION("coordinates", '\0', coordinates, "plain (default) or gain", "WHICH"),
         TEXT_OPTION("control", '\0', control, "write a control instead: random-direction or random-rows", "WHICH"),
         TEXT_OPTION("seed", 's', seed, "of the controls' random numbers (0)", "N"),

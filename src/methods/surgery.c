@@ -32,6 +32,7 @@ struct work {
 struct soothe__surgery_options soothe__surgery_options_default(void) {
     return (struct soothe__surgery_options){.strength    = 0.7,
                                             .share       = PUBLISHED_SHARE,
+                                            .last_block  = UINT32_MAX,
                                             .coordinates = SOOTHE__SURGERY_PLAIN,
                                             .control     = SOOTHE__SURGERY_REAL};
 }
@@ -198,10 +199,18 @@ static void choose_rows(struct work *w, struct soothe__surgery_report *report) {
     qsort(w->rows, (size_t)w->n_chosen, sizeof *w->rows, by_place);
 }
 
+static bool may_change(const struct work *w, size_t i_gate) {
+    const uint32_t block = w->gates.items[i_gate].block;
+    return block >= w->o->first_block && block <= w->o->last_block;
+}
+
 static enum soothe_status measure_rows(struct work *w, struct soothe_error *err) {
     int64_t n = 0;
     for (size_t i = 0; i < w->gates.n; i++)
-        n += w->gates.items[i].n_rows;
+        n += may_change(w, i) ? w->gates.items[i].n_rows : 0;
+    if (n == 0)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "%s has blocks 0 to %u, none of them in %u to %u", w->model.path,
+                            w->gates.n_blocks - 1, w->o->first_block, w->o->last_block);
     if (n > INT32_MAX)
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s has too many rows of gates", w->model.path);
     float *values             = soothe__calloc((size_t)w->d, sizeof *values);
@@ -211,7 +220,8 @@ static enum soothe_status measure_rows(struct work *w, struct soothe_error *err)
     if (!values || !bytes || !w->rows)
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for %lld rows", (long long)n);
     for (size_t i = 0; i < w->gates.n && !status; i++)
-        status = measure_gate(w, i, values, bytes, err);
+        if (may_change(w, i))
+            status = measure_gate(w, i, values, bytes, err);
     free(values);
     free(bytes);
     return status;
@@ -280,6 +290,8 @@ static enum soothe_status check_options(const struct soothe__surgery_options *o,
     if (!(o->share > 0) || !(o->share <= 1) || o->n_rows < 0)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "a share of %g of the rows, or %lld rows, cannot be chosen",
                             o->share, (long long)o->n_rows);
+    if (o->first_block > o->last_block)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "blocks %u to %u are none", o->first_block, o->last_block);
     return SOOTHE_OK;
 }
 
@@ -300,17 +312,24 @@ static enum soothe_status find_rows(struct work *w, const char *model_path, stru
     return status;
 }
 
+static uint32_t last_block(const struct work *w) {
+    return w->o->last_block < w->gates.n_blocks ? w->o->last_block : w->gates.n_blocks - 1;
+}
+
 static enum soothe_status new_diff(struct soothe__diff **diff, const struct work *w, const struct soothe__fact *facts,
                                    size_t n_facts, struct soothe_error *err) {
     static const char *const controls[] = {"none", "random direction", "random rows"};
-    char                     layer[16];
-    struct soothe__fact     *all = soothe__calloc(n_facts + 8, sizeof *all);
+    enum { N_FACTS = 10 };
+    char                 layer[16];
+    struct soothe__fact *all = soothe__calloc(n_facts + N_FACTS, sizeof *all);
     if (!all)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for a diff");
     soothe__layer_name(layer, w->probe->layer);
     const struct soothe__fact own[] = {{"strength", NULL, w->o->strength},
                                        {"rows", NULL, (double)w->n_chosen},
                                        {"rows_of", NULL, (double)w->n_rows},
+                                       {"first_block", NULL, (double)w->o->first_block},
+                                       {"last_block", NULL, (double)last_block(w)},
                                        {"coordinates", COORDINATES[w->o->coordinates], 0},
                                        {"control", controls[w->o->control], 0},
                                        {"seed", NULL, (double)w->o->seed},
@@ -318,9 +337,9 @@ static enum soothe_status new_diff(struct soothe__diff **diff, const struct work
                                        {"probe_pool", soothe__pool_name(w->probe->pool), 0}};
     memcpy(all, own, sizeof own);
     if (n_facts)
-        memcpy(all + 8, facts, n_facts * sizeof *facts);
+        memcpy(all + N_FACTS, facts, n_facts * sizeof *facts);
     const enum soothe_status status =
-        soothe__diff_new(diff, SOOTHE__DIFF_ADD, "surgery", all, n_facts + 8, w->model.path, err);
+        soothe__diff_new(diff, SOOTHE__DIFF_ADD, "surgery", all, n_facts + N_FACTS, w->model.path, err);
     free(all);
     return status;
 }

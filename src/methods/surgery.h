@@ -24,9 +24,10 @@ enum soothe__surgery_control {
 };
 
 struct soothe__surgery_options {
-    double                           strength; /* negative: the other way round; 0: nothing changes */
-    double                           share;    /* of all rows, chosen; (0,1] */
-    int64_t                          n_rows;   /* instead of a share; 0: the share */
+    double                           strength;                /* negative: the other way round; 0: nothing changes */
+    double                           share;                   /* of those blocks' rows, chosen; (0,1] */
+    int64_t                          n_rows;                  /* instead of a share; 0: the share */
+    uint32_t                         first_block, last_block; /* whose rows may be chosen; UINT32_MAX: up to the last */
     enum soothe__surgery_coordinates coordinates;
     enum soothe__surgery_control     control;
     uint32_t                         seed; /* of the controls */
@@ -34,7 +35,7 @@ struct soothe__surgery_options {
 struct soothe__surgery_options soothe__surgery_options_default(void);
 
 struct soothe__surgery_report {
-    int64_t  n_rows, n_chosen;    /* gate rows of the model, and those that change */
+    int64_t  n_rows, n_chosen;    /* gate rows of those blocks, and those that change */
     double   mean_norm;           /* |g| over the chosen rows */
     double   cos_first, cos_last; /* of the chosen rows: the most negative one and the one at the threshold */
     uint32_t n_blocks;
