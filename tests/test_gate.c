@@ -374,8 +374,14 @@ static void test_what_cannot_gate_is_refused_with_a_sentence(void **state) {
     assert_non_null(strstr(err.message, "low of 0.7 is above its high of 0.3"));
     close_setting(&x);
     write_probe(LAYER, SOOTHE__POOL_TOKEN, false);
-    assert_int_equal(try_words(&x, "gate:probe=" PROBE "+gate:probe=" PROBE), SOOTHE_E_ARGUMENT);
+    assert_int_equal(try_words(&x, "gate:probe=" PROBE "+" FUSION "+gate:probe=" PROBE), SOOTHE_E_ARGUMENT);
     assert_non_null(strstr(err.message, "one gate"));
+    close_setting(&x);
+    assert_int_equal(try_words(&x, "gate:probe=" PROBE "+best-of-n"), SOOTHE_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "a gate needs a method that it can hold back"));
+    close_setting(&x);
+    assert_int_equal(try_words(&x, "gate:probe=" PROBE "+control-vector+" FUSION), SOOTHE_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "method control-vector acts on the whole context"));
     close_setting(&x);
 }
 

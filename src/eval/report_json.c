@@ -360,8 +360,14 @@ static json_t *json_hashes(const struct soothe__report *r) {
     json_t       *scorers = json_array(), *files = json_array(), *method, *scorer;
     size_t        i;
     json_array_foreach(json_object_get(m, "methods"), i, method) {
-        json_t *link = json_array_get(json_object_get(method, "chain"), 0), *file = json_object_get(link, "source");
-        json_array_append(files, json_is_object(file) ? json_object_get(file, "sha256") : json_null());
+        json_t *of_method = json_array(), *link;
+        size_t  k;
+        json_array_foreach(json_object_get(method, "chain"), k, link) {
+            json_t *hash = json_object_get(json_object_get(link, "source"), "sha256");
+            if (hash)
+                json_array_append(of_method, hash);
+        }
+        json_array_append_new(files, of_method);
     }
     json_array_foreach(r->scorers, i, scorer) json_array_append(scorers, json_object_get(scorer, "identity"));
     return json_pack("{s:O?, s:O?, s:O?, s:o, s:o}", "model", json_object_get(json_object_get(m, "model"), "sha256"),

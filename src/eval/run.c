@@ -296,9 +296,9 @@ static json_t *json_link(const struct soothe__link *l, enum soothe_status *statu
                                 : isnan(v->number) || p->kind == SOOTHE__CHOICE ? json_string(v->text)
                                                                                 : json_float((float)v->number));
     }
-    return json_pack("{s:s, s:o, s:o, s:o}", "method", l->method->name, "strength", json_float(l->strength), "source",
-                     l->source && !*status ? soothe__eval_json_file(l->source, status, err) : json_null(), "parameters",
-                     given);
+    return json_pack("{s:s, s:o, s:o, s:s*, s:o}", "method", l->method->name, "strength", json_float(l->strength),
+                     "source", l->source && !*status ? soothe__eval_json_file(l->source, status, err) : json_null(),
+                     "judge", l->judge, "parameters", given);
 }
 
 json_t *soothe__eval_json_chain(const struct soothe__applied *a, enum soothe_status *status, struct soothe_error *err) {

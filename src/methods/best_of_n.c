@@ -50,6 +50,7 @@ static enum soothe_status open_best(struct soothe__link *l, const struct soothe_
     if (!status && soothe__file_exists(spec) && !(a->path = soothe__strdup(spec)))
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     l->source = a->path;
+    l->judge  = status ? NULL : soothe__scorer_identity(a->scorer);
     widen(context, target->model, (int32_t)l->strength);
     return status;
 }

@@ -193,6 +193,24 @@ bool soothe__chain_has_stage(const struct soothe__chain *chain, const char *stag
     return has;
 }
 
+/* A dose is a token's: it reaches what acts on states and logits, not on a prompt, a whole text or a whole context. */
+enum soothe_status soothe__chain_check(const struct soothe__chain *chain, struct soothe_error *err) {
+    static const char *const with_doses[] = {"state", "logits", "candidates"};
+    bool                     gated        = false;
+    if (!soothe__chain_has_stage(chain, "gate"))
+        return SOOTHE_OK;
+    for (size_t i = 0; i < chain->n; i++)
+        if (!strcmp(chain->items[i].method->stage, "blocks"))
+            return soothe__fail(err, SOOTHE_E_ARGUMENT,
+                                "method %s acts on the whole context: a gate cannot hold it back",
+                                chain->items[i].method->name);
+    for (size_t i = 0; i < sizeof with_doses / sizeof *with_doses; i++)
+        gated = gated || soothe__chain_has_stage(chain, with_doses[i]);
+    return gated ? SOOTHE_OK
+                 : soothe__fail(err, SOOTHE_E_ARGUMENT,
+                                "a gate needs a method that it can hold back: one of states or logits");
+}
+
 /* Not a gate's strength beside those of what it gates. */
 enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *name, const char *value,
                                      struct soothe_error *err) {
@@ -257,13 +275,19 @@ enum soothe_status soothe__chain_apply(struct soothe__applied *a, struct soothe_
     enum soothe_status                 status = chain->n ? SOOTHE_OK : soothe__chain_add(chain, NULL, err);
     *a                                        = (struct soothe__applied){.n = 0};
     p.context                                 = *context;
+    if (!status)
+        status = soothe__chain_check(chain, err);
     for (size_t i = 0; i < chain->n && !status; i++) {
-        struct soothe__link *l = &a->links[a->n++];
-        l->method              = chain->items[i].method;
-        memcpy(l->values, chain->items[i].values, sizeof l->values);
-        if (l->method->open)
-            status = l->method->open(l, &t, &p.context, err);
+        a->links[a->n].method = chain->items[i].method;
+        memcpy(a->links[a->n++].values, chain->items[i].values, sizeof a->links->values);
     }
+    /* Gates last: that a calibrator does not fit says more than that its gate does not. */
+    for (int gates = 0; gates < 2; gates++)
+        for (size_t i = 0; i < a->n && !status; i++) {
+            struct soothe__link *l = &a->links[i];
+            if (is_gate(l->method) == (gates == 1) && l->method->open)
+                status = l->method->open(l, &t, &p.context, err);
+        }
     if (!status)
         status = soothe_session_new(&a->session, target, NULL, &p, err);
     for (size_t i = 0; i < a->n && !status; i++)

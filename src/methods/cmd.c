@@ -24,6 +24,7 @@ struct cmd {
     struct soothe__span_finder   finder;
     struct soothe__sampling      sampling;
     int32_t                      k, n_rounds;
+    char judge[2 * 64 + 2]; /* identity of the scorer, and of the n-grams where they are others */
 };
 
 static void release(void *state) {
@@ -97,6 +98,11 @@ static enum soothe_status open_cmd(struct soothe__link *l, const struct soothe__
     enum soothe_status status = soothe__scorer_open(&c->scorer, soothe__link_value(l, "scorer")->text, &options, err);
     if (!status)
         status = open_detector(c, l, target, context->n_threads, err);
+    if (!status) {
+        snprintf(c->judge, sizeof c->judge, "%s%s%s", soothe__scorer_identity(c->scorer), c->lexical ? " " : "",
+                 c->lexical ? soothe__scorer_identity(c->lexical) : "");
+        l->judge = c->judge;
+    }
     if (status || l->strength == 0.0f)
         return status;
     context->kv_unified = true;

@@ -30,7 +30,8 @@ static enum soothe_status derive(struct soothe__pair *p, enum helpers helpers, f
 }
 
 static enum soothe_status open_files(struct soothe__pair *p, const char *expert, const char *anti, float gain,
-                                     const struct soothe__method_target *target, struct soothe_error *err) {
+                                     float gain_of_loras, const struct soothe__method_target *target,
+                                     struct soothe_error *err) {
     enum soothe_status status = SOOTHE_OK;
     p->has_plus               = expert != NULL;
     p->has_minus              = anti != NULL;
@@ -38,8 +39,10 @@ static enum soothe_status open_files(struct soothe__pair *p, const char *expert,
         status = soothe__helper_open(&p->plus, expert, gain, &p->base, target, err);
     if (anti && !status)
         status = soothe__helper_open(&p->minus, anti, -gain, &p->base, target, err);
-    if (!status && p->minus.lora) /* a LoRA trained on what is to be avoided is itself the anti-expert */
-        p->minus.strength = gain;
+    if (p->plus.lora)
+        p->plus.strength = gain_of_loras;
+    if (p->minus.lora) /* a LoRA trained on what is to be avoided is itself the anti-expert */
+        p->minus.strength = gain_of_loras;
     return status;
 }
 
@@ -59,13 +62,13 @@ static enum soothe_status open_pair(struct soothe__link *l, const struct soothe_
     enum soothe_status status =
         soothe__mixer_base(&p->base, &p->owned, target, soothe__link_value(l, "model")->text, err);
     if (!status && (expert || anti))
-        status = open_files(p, expert, anti, gain, target, err);
+        status = open_files(p, expert, anti, gain, soothe__link_value(l, "gain")->given ? gain : 1, target, err);
     else if (!status)
         status = derive(p, (enum helpers)soothe__link_number(l, "helpers"), gain, target, err);
     if (!status && p->slack > 0 && (!p->twin || p->top_p >= 1))
         status = soothe__fail(err, SOOTHE_E_ARGUMENT,
                               "slack of dexperts needs a calibrator without blocks on both sides and top-p below 1");
-    l->source = expert ? soothe__link_value(l, "expert")->text : soothe__link_value(l, "anti")->text;
+    l->source = expert ? expert : anti ? anti : soothe__pair_calibrator(p);
     return status;
 }
 
@@ -80,7 +83,7 @@ static const struct soothe__parameter PARAMETERS[] = {
     {"helpers", SOOTHE__CHOICE, "calibrator", 0, 0, "calibrator prefix anti-prefix",
      "without files: the shipped calibrator forward and backward, or the target behind two prefixes or one"},
     {"gain", SOOTHE__NUMBER, "0.28", -100, 100, NULL,
-     "of calibrators, as a multiple of their own strength, and of LoRAs"},
+     "of calibrators, as a multiple of their own strength; of LoRAs, which without it act at 1"},
     {"model", SOOTHE__FILE, NULL, 0, 0, NULL, "the model that helpers are made of; the target if not given"},
     {.name = NULL}};
 

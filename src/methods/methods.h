@@ -51,6 +51,7 @@ struct soothe__link {
     float                        strength; /* the one in force: the first parameter of most; 0: no effect        */
     const char                  *source;   /* the file at work, of which evaluations record the hash, or NULL; owned by
                                               state */
+    const char *judge;                     /* identity of the scorer at work, or NULL; owned by state */
 };
 
 struct soothe__method_target {
@@ -87,8 +88,8 @@ struct soothe__method {
     const struct soothe__parameter *parameters; /* ended by one without a name; the first is the strength: what
                                                    --strength sets, and at 0 the method does nothing        */
     bool one_dose; /* acts on a whole context: generation under several doses runs them one after another */
-    /* Opens files and checks all values; fills l->state, strength and source. May enlarge the context to be made:
-     * cells, and sequences of its own above those there are (fusion/branch.h). After an error what is filled gets
+    /* Opens files and checks all values; fills l->state, strength, source and judge. May enlarge the context to be
+     * made: cells, and sequences of its own above those there are (fusion/branch.h). After an error what is filled gets
      * released. NULL: nothing to open. */
     enum soothe_status (*open)(struct soothe__link *l, const struct soothe__method_target *target,
                                struct llama_context_params *context, struct soothe_error *err);
@@ -142,6 +143,8 @@ enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *na
                                      struct soothe_error *err);
 /* Adds a method ahead of the others. errors  those of soothe__chain_add */
 enum soothe_status soothe__chain_add_first(struct soothe__chain *chain, const char *text, struct soothe_error *err);
+/* errors  SOOTHE_E_ARGUMENT a gate with nothing that it can hold back, or beside what it cannot */
+enum soothe_status soothe__chain_check(const struct soothe__chain *chain, struct soothe_error *err);
 /* Does a method of that stage stand in it? */
 bool soothe__chain_has_stage(const struct soothe__chain *chain, const char *stage);
 /* "cfl+fusion:strength=0.5": what was given, files without their folders; "plain" for none; "auto" for what that stands

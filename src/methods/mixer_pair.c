@@ -36,6 +36,11 @@ enum soothe_status soothe__pair_use_twin(struct soothe__pair *p, const struct so
     return SOOTHE_OK;
 }
 
+const char *soothe__pair_calibrator(const struct soothe__pair *p) {
+    const struct soothe_calibrator *cal = p->twin ? p->twin : p->plus.calibrator;
+    return cal ? cal->path : NULL;
+}
+
 /* u = 2 s (B^T h + b): what the fusion leaves in its scratch. */
 static void twin_state(void *self, const float *h, float *u, int32_t d) {
     const struct soothe__pair *p = self;

@@ -23,6 +23,8 @@ struct soothe__pair {
     struct soothe__shortlist  nucleus;
 };
 
+/* The file of the calibrator that makes the expert, NULL where it is another; the pair's own. */
+const char *soothe__pair_calibrator(const struct soothe__pair *p);
 /* Turns plus and minus, one calibrator at opposite strengths on the target itself, into the twin where that is exact:
  * no blocks, the residual form. */
 enum soothe_status soothe__pair_use_twin(struct soothe__pair *p, const struct soothe__method_target *target,

@@ -19,7 +19,7 @@ static enum soothe_status open_pair(struct soothe__link *l, const struct soothe_
         status = soothe__helper_shipped(&p->plus, gain, &p->base, err);
     p->has_minus   = p->owned != NULL; /* else the target is its own base, and z stands for its logits */
     p->minus.model = p->base.model;
-    l->source      = tuned ? tuned : base;
+    l->source      = tuned ? tuned : soothe__pair_calibrator(p);
     return status;
 }
 

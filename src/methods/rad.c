@@ -162,6 +162,7 @@ static enum soothe_status open_rad(struct soothe__link *l, const struct soothe__
     else if (!status)
         status = open_scorer(a, reward, target, err);
     l->source = a->path;
+    l->judge  = a->scorer && !status ? soothe__scorer_identity(a->scorer) : NULL;
     return status;
 }
 
