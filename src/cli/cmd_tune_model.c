@@ -154,6 +154,11 @@ static bool read_request(struct soothe__train_request *r, const struct choice *c
     return ok && read_whole(&r->whole, c);
 }
 
+/* --samples-out without -o: the model's own texts are all that is wanted. */
+static bool samples_alone(const struct choice *c) {
+    return !c->output && c->own.samples_out && strcmp(c->objective, "sgeat") == 0;
+}
+
 /* What an objective has no use for is a misunderstanding, better told than ignored. */
 static int check(const struct choice *c, const char *more) {
     const bool preference = strcmp(c->objective, "preference") == 0, cppl = strcmp(c->objective, "cppl") == 0,
@@ -191,7 +196,7 @@ static int check(const struct choice *c, const char *more) {
     if (!sgeat && !acft && soothe__own_corpus_given(&c->own))
         return soothe__print_misuse(NAME, "%s is not for --objective %s", soothe__own_corpus_given(&c->own),
                                     c->objective);
-    if (!c->output)
+    if (!c->output && !samples_alone(c))
         return soothe__print_misuse(NAME, "where to? -o names the file to be written");
     if (c->full && (c->lora || c->rank || c->alpha))
         return soothe__print_misuse(NAME, "--full trains the tensors themselves: there are no factors for %s",
@@ -278,6 +283,8 @@ static int train(struct soothe__train_request *r, struct choice *c, const char *
     r->stop            = soothe__interrupt_flag();
     if (strcmp(c->objective, "acft") == 0 && soothe__acft_make(&c->acft, &c->own, r, &err))
         return soothe__print_failure(&err);
+    if (samples_alone(c))
+        return soothe__own_corpus_sample(&c->own, r, &err) ? soothe__print_failure(&err) : SOOTHE__EXIT_DONE;
     if (strcmp(c->objective, "sgeat") == 0 && soothe__own_corpus_make(&c->own, r, &err))
         return soothe__print_failure(&err);
     if (soothe__train(r, &report, &err))

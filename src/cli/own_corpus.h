@@ -39,7 +39,7 @@ struct soothe__own_corpus {
          POPT_ARG_STRING,                                                                                               \
          &(own).samples_out,                                                                                            \
          0,                                                                                                             \
-         "sgeat, acft: keep them there; those there are used (OUTPUT.samples.jsonl)",                                   \
+         "sgeat, acft: keep them there; those there are used (OUTPUT.samples.jsonl); sgeat without -o: no more",        \
          "FILE"},                                                                                                       \
         {"scorer", '\0', POPT_ARG_STRING, &(own).scorer, 0, "sgeat, acft: who judges them (default)", "SPEC"},          \
         {"keep-share", '\0', POPT_ARG_STRING, &(own).keep_share, 0, "sgeat: the cleanest so many are learnt (0.5)",     \

@@ -42,6 +42,10 @@ echo "--- as a LoRA file, from nothing"
     -o only.lora.gguf >report 2>messages
 echo "exit $?"
 ls *.lora.gguf*
+echo "--- the samples alone"
+"$SOOTHE" tune --objective sgeat -m target.gguf --unprompted 16 -n 6 --scorer lexicon --neutral-share 0 --samples-out alone.jsonl 2>messages
+echo "exit $?, $(sed 1d alone.jsonl | wc -l) samples"
+cmp alone.jsonl only.lora.gguf.samples.jsonl && echo "those that would have been learnt from"
 echo "--- misuse"
 try() {
     "$SOOTHE" tune -m target.gguf -o x.gguf "$@" 2>&1
