@@ -189,7 +189,7 @@ static int one_of(const char *word, const char *first, const char *second) {
 
 static int check(struct choice *c, const char *more) {
     const int objective = soothe__align_objective_find(c->objective ? c->objective : "preference");
-    const int map       = soothe__align_map_find(c->map ? c->map : "procrustes");
+    const int map       = soothe__align_map_find(c->map ? c->map : "ridge");
     if (more)
         return soothe__print_misuse("align", "\"%s\" belongs to no option", more);
     if (!c->model)
@@ -282,7 +282,7 @@ int soothe__cmd_align(int argc, const char **argv) {
         NUMBER_OPTION("lambda", lambda, "weight of KL to plain"),
         NUMBER_OPTION("weight-decay", weight_decay, "of matrices"),
         NUMBER_OPTION("clip", clip, "norm of the gradient; 0: no limit"),
-        TEXT_OPTION("map", '\0', map, "of transfer: procrustes (default), ridge or contrastive", "NAME"),
+        TEXT_OPTION("map", '\0', map, "of transfer: ridge (default), procrustes or contrastive", "NAME"),
         TEXT_OPTION("on", '\0', on, "ridge and procrustes: tokens (default) or states of the data", "NAME"),
         NUMBER_OPTION("ridge", ridge, "penalty, in units of the mean square"),
         COUNT_OPTION("epochs", contrastive.n_epochs, "of contrastive"),
