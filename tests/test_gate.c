@@ -12,11 +12,13 @@
 
 #include "engine/batch.h"
 #include "engine/target_model.h"
+#include "engine/text_tokens.h"
 #include "fusion/calibrator_file.h"
 #include "fusion/stage.h"
 #include "methods/gate.h"
 #include "methods/methods.h"
 #include "score/probe.h"
+#include "score/scorer.h"
 #include "test_support.h"
 #include "tiny_model.h"
 
@@ -277,6 +279,89 @@ static void test_strength_zero_is_no_gate_and_half_is_half_of_one(void **state) 
     close_setting(&half);
 }
 
+/* ---- a scorer of what was said ------------------------------------------------------------------------------------
+ */
+
+#define SAID "you are an idiot, and so" /* one token a letter */
+
+/* Letters [from, to) of a text, all of them output. */
+static void decode_letters(struct setting *x, const char *text, int32_t from, int32_t to) {
+    struct llama_batch b = llama_batch_init(64, 0, 1);
+    llama_token       *tokens;
+    int32_t            n;
+    must(soothe__tokenize(&tokens, &n, llama_model_get_vocab(model), text, strlen(text), 0, &err), &err);
+    assert_int_equal(n, strlen(text));
+    for (int32_t i = from; i < to; i++)
+        soothe__batch_add(&b, tokens[i], i, 0, true);
+    must(soothe_decode(x->applied.session, b, &err), &err);
+    llama_batch_free(b);
+    free(tokens);
+}
+
+static double score_of(const char *text, int32_t from, int32_t to) {
+    struct soothe__scorer *scorer;
+    struct soothe__score   score;
+    char                   part[64] = "";
+    const char *const      texts[]  = {part};
+    memcpy(part, text + from, (size_t)(to - from));
+    must(soothe__scorer_open(&scorer, "lexicon", NULL, &err), &err);
+    must(soothe__scorer_score(scorer, texts, 1, &score, &err), &err);
+    soothe__scorer_close(scorer);
+    return score.toxicity;
+}
+
+static void check_said(int32_t window) {
+    const int32_t n = (int32_t)strlen(SAID);
+    char          words[256];
+    int           n_rest = 0, n_alarm = 0;
+    snprintf(words, sizeof words, "gate:scorer=lexicon:window=%d:low=0.01:high=0.5:hold=0+" FUSION, window);
+    struct setting x = open_words(words);
+    decode_letters(&x, SAID, 0, n);
+    for (int32_t i = 0; i < n; i++) {
+        const double risk = score_of(SAID, window && i + 1 > window ? i + 1 - window : 0, i + 1);
+        const float  dose = soothe__session_row_dose(x.applied.session, i);
+        assert_float_equal(dose, soothe__gate_dose(risk, 0.01, 0.5), 1e-6);
+        n_rest += dose == 0.0f;
+        n_alarm += dose > 0.0f;
+    }
+    assert_true(n_rest > 10 && n_alarm > 2);
+    /* said otherwise from the insult on: nothing is left of it */
+    assert_true(soothe_seq_rm(x.applied.session, 0, 11, -1));
+    decode_letters(&x, "you are an angel, and so", 11, n);
+    for (int32_t i = 0; i < n - 11; i++)
+        assert_float_equal(soothe__session_row_dose(x.applied.session, i), 0, 0);
+    close_setting(&x);
+}
+
+static void test_a_scorer_of_what_was_said_can_gate(void **state) {
+    (void)state;
+    check_said(0);
+    check_said(7); /* tokens: the insult leaves the window before the end */
+}
+
+static void test_of_probe_and_scorer_the_larger_risk_counts(void **state) {
+    (void)state;
+    const int32_t n = (int32_t)strlen(SAID);
+    write_probe(LAYER, SOOTHE__POOL_TOKEN, false);
+    struct setting probe  = open_words("gate:hold=0:low=0.1:high=1:probe=" PROBE "+" FUSION),
+                   scorer = open_words("gate:hold=0:low=0.1:high=1:window=0:scorer=lexicon+" FUSION),
+                   both   = open_words("gate:hold=0:low=0.1:high=1:window=0:scorer=lexicon:probe=" PROBE "+" FUSION);
+    struct setting *const all[]      = {&probe, &scorer, &both};
+    int                   n_by_probe = 0, n_by_scorer = 0;
+    for (int k = 0; k < 3; k++)
+        decode_letters(all[k], SAID, 0, n);
+    for (int32_t i = 0; i < n; i++) {
+        const float a = soothe__session_row_dose(probe.applied.session, i),
+                    b = soothe__session_row_dose(scorer.applied.session, i);
+        assert_float_equal(soothe__session_row_dose(both.applied.session, i), a > b ? a : b, 1e-6);
+        n_by_probe += a > b;
+        n_by_scorer += b > a;
+    }
+    assert_true(n_by_probe > 0 && n_by_scorer > 0);
+    for (int k = 0; k < 3; k++)
+        close_setting(all[k]);
+}
+
 /* ---- memory -------------------------------------------------------------------------------------------------------
  */
 
@@ -408,6 +493,8 @@ int main(void) {
         cmocka_unit_test(test_alarms_are_cut_and_copied_like_the_text),
         cmocka_unit_test(test_rows_at_rest_are_plain_and_rows_in_alarm_are_ungated),
         cmocka_unit_test(test_strength_zero_is_no_gate_and_half_is_half_of_one),
+        cmocka_unit_test(test_a_scorer_of_what_was_said_can_gate),
+        cmocka_unit_test(test_of_probe_and_scorer_the_larger_risk_counts),
         cmocka_unit_test(test_alarms_last),
         cmocka_unit_test(test_a_cut_tail_leaves_no_alarm),
         cmocka_unit_test(test_copies_and_kept_sequences_keep_their_alarms),

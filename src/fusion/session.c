@@ -309,10 +309,6 @@ enum soothe_status soothe__session_tap(struct soothe_session *s, enum soothe__li
     return SOOTHE_OK;
 }
 
-bool soothe__session_listens(const struct soothe_session *s, enum soothe__listener who) {
-    return s->taps[who].node[0] != '\0';
-}
-
 const float *soothe__session_tapped(const struct soothe_session *s, enum soothe__listener who, int32_t i) {
     const struct soothe__tap *tap = &s->taps[who];
     return tap->node[0] && i >= 0 && i < tap->i_row && i < tap->rows.n ? soothe__row_at(&tap->rows, i) : NULL;

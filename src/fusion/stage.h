@@ -119,7 +119,6 @@ enum soothe__listener {
  * errors  SOOTHE_E_ARGUMENT a name too long */
 enum soothe_status soothe__session_tap(struct soothe_session *s, enum soothe__listener who, const char *node,
                                        struct soothe_error *err);
-bool               soothe__session_listens(const struct soothe_session *s, enum soothe__listener who);
 /* The row (d) of the last decode's i-th requested output, in batch order; NULL if there is none. Of a decode under way:
  * rows of which the graph has come that far (in `gate` and `state`: the row at hand). */
 const float *soothe__session_tapped(const struct soothe_session *s, enum soothe__listener who, int32_t i);

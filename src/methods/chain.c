@@ -197,8 +197,13 @@ bool soothe__chain_has_stage(const struct soothe__chain *chain, const char *stag
 enum soothe_status soothe__chain_check(const struct soothe__chain *chain, struct soothe_error *err) {
     static const char *const with_doses[] = {"state", "logits", "candidates"};
     bool                     gated        = false;
-    if (!soothe__chain_has_stage(chain, "gate"))
+    size_t                   n_gates      = 0;
+    for (size_t i = 0; i < chain->n; i++)
+        n_gates += is_gate(chain->items[i].method);
+    if (n_gates == 0)
         return SOOTHE_OK;
+    if (n_gates > 1)
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "one gate is what a chain can have");
     for (size_t i = 0; i < chain->n; i++)
         if (!strcmp(chain->items[i].method->stage, "blocks"))
             return soothe__fail(err, SOOTHE_E_ARGUMENT,

@@ -2,21 +2,28 @@
  * A gate: how much of all methods of the chain a token needs, by the risk of what comes next (docs/methods/gate.md).
  *
  * The risk is a probe's, of the state from which the next token will be chosen, read in the same decode: the engine
- * comes past the probe's layer before it comes to where the methods act. */
+ * comes past the probe's layer before it comes to where the methods act. Or it is any scorer's, of what was said up to
+ * there, which is known before the decode. */
 #include <math.h>
 #include <stdlib.h>
 
+#include "fusion/branch.h"
 #include "methods/gate.h"
 #include "methods/methods.h"
+#include "methods/sequence_text.h"
 #include "score/probe.h"
+#include "score/scorer.h"
 
 /* ---- the method -------------------------------------------------------------------------------------- */
 
-struct gate {
-    struct soothe__probe *probe;
-    char                 *path;
-    double                low, high;
-    float                 strength, hold;
+struct gate { /* probe, scorer or both: then the larger risk counts */
+    struct soothe__probe     *probe;
+    char                     *path; /* the probe's */
+    struct soothe__scorer    *scorer;
+    const struct llama_vocab *vocab;
+    double                    low, high;
+    float                     strength, hold;
+    int32_t                   window; /* tokens that the scorer reads */
 };
 
 static void release(void *state) {
@@ -24,6 +31,7 @@ static void release(void *state) {
     if (!g)
         return;
     soothe__probe_free(g->probe);
+    soothe__scorer_close(g->scorer);
     free(g->path);
     free(g);
 }
@@ -46,12 +54,16 @@ static enum soothe_status open_shipped(struct gate *g, const char *target_path, 
 
 static enum soothe_status open_probe(struct gate *g, const char *path, const char *target_path,
                                      struct soothe_error *err) {
-    if (!path)
-        return open_shipped(g, target_path, err);
-    g->path = soothe__strdup(path);
-    if (!g->path)
+    if (path && !(g->path = soothe__strdup(path)))
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-    return soothe__probe_open(&g->probe, path, target_path, err);
+    const enum soothe_status status =
+        path ? soothe__probe_open(&g->probe, path, target_path, err) : open_shipped(g, target_path, err);
+    if (status || g->probe->pool != SOOTHE__POOL_MEAN)
+        return status;
+    return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
+                        "probe %s reads the mean of a whole text; the gate needs one of single tokens (soothe probe "
+                        "train --pool token, or last)",
+                        g->path);
 }
 
 static enum soothe_status open_gate(struct soothe__link *l, const struct soothe__method_target *target,
@@ -70,27 +82,29 @@ static enum soothe_status open_gate(struct soothe__link *l, const struct soothe_
     g->hold     = soothe__link_number(l, "hold");
     if (g->low > g->high)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the gate's low of %g is above its high of %g", g->low, g->high);
-    const enum soothe_status status = open_probe(g, soothe__link_value(l, "probe")->text, target->path, err);
-    if (status)
-        return status;
-    if (g->probe->pool == SOOTHE__POOL_MEAN)
-        return soothe__fail(err, SOOTHE_E_UNSUPPORTED,
-                            "probe %s reads the mean of a whole text; the gate needs one of single tokens (soothe "
-                            "probe train --pool token, or last)",
-                            g->path);
+    g->window                                   = (int32_t)soothe__link_number(l, "window");
+    g->vocab                                    = llama_model_get_vocab(target->model);
+    const struct soothe__scorer_options options = {.model_path = target->path, .n_threads = 1};
+    const char *const  probe = soothe__link_value(l, "probe")->text, *scorer = soothe__link_value(l, "scorer")->text;
+    enum soothe_status status = scorer ? soothe__scorer_open(&g->scorer, scorer, &options, err) : SOOTHE_OK;
+    if (!status && (probe || !scorer))
+        status = open_probe(g, probe, target->path, err);
     l->source = g->path;
-    return SOOTHE_OK;
+    l->judge  = g->scorer ? soothe__scorer_identity(g->scorer) : NULL;
+    return status;
 }
 
 /* ---- the stage ------------------------------------------------------------------------------------------ */
 
 struct stage {
-    const struct gate     *gate;
-    struct soothe_session *session;
-    uint32_t               n_seq;
-    struct soothe__alarms *alarms; /* (n_seq); without hold: NULL */
-    llama_pos             *pos;    /* (n_pos) of the rows of the decode under way */
-    int32_t                n_pos;
+    const struct gate             *gate;
+    struct soothe_session         *session;
+    uint32_t                       n_seq;
+    struct soothe__alarms         *alarms; /* (n_seq); without hold: NULL */
+    struct soothe__sequence_texts *texts;  /* for a scorer */
+    llama_pos                     *pos;    /* (n_rows) of the decode under way */
+    float                         *said;   /* (n_rows) the scorer's risk of the text up to the row */
+    int32_t                        n_rows; /* room */
 };
 
 static void stage_free(void *self) {
@@ -100,7 +114,9 @@ static void stage_free(void *self) {
     for (uint32_t i = 0; s->alarms && i < s->n_seq; i++)
         free(s->alarms[i].items);
     free(s->alarms);
+    soothe__sequence_texts_free(s->texts);
     free(s->pos);
+    free(s->said);
     free(s);
 }
 
@@ -111,49 +127,72 @@ static const llama_seq_id *sequences_of(const struct llama_batch *b, int32_t i_t
     return b->seq_id ? b->seq_id[i_token] : &FIRST;
 }
 
-/* Ahead of the decode: the engine counts on from the memory's end where a batch names no positions. */
-static llama_pos position_of(const struct stage *s, const struct llama_batch *b, int32_t i_token) {
-    if (b->pos)
-        return b->pos[i_token];
-    int32_t            n;
-    const llama_seq_id seq = sequences_of(b, i_token, &n)[0];
-    llama_pos          pos = llama_memory_seq_pos_max(llama_get_memory(soothe_session_context(s->session)), seq) + 1;
-    for (int32_t i = 0; i < i_token; i++)
-        pos += sequences_of(b, i, &n)[0] == seq;
-    return pos;
+static bool make_room(struct stage *s, int32_t n_rows) {
+    if (n_rows <= s->n_rows)
+        return true;
+    llama_pos *pos  = soothe__realloc(s->pos, (size_t)n_rows, sizeof *pos);
+    s->pos          = pos ? pos : s->pos;
+    float *said     = soothe__realloc(s->said, (size_t)n_rows, sizeof *said);
+    s->said         = said ? said : s->said;
+    const bool done = pos && said;
+    s->n_rows       = done ? n_rows : s->n_rows;
+    return done;
 }
 
-/* The rows' positions, and room for their alarms: `gate` must not fail. */
+/* What a scorer cannot judge is not taken for harmless. */
+static enum soothe_status judge_rows(struct stage *s, const struct soothe__step *step, struct soothe_error *err) {
+    const size_t          n      = (size_t)step->n_rows;
+    char                **texts  = soothe__calloc(n + 1, sizeof *texts);
+    struct soothe__score *scores = soothe__calloc(n + 1, sizeof *scores);
+    enum soothe_status    status = soothe__sequence_texts_before(s->texts, step, err);
+    bool                  ok     = texts && scores;
+    for (size_t i = 0; i < n && ok && !status; i++)
+        ok = (texts[i] = soothe__sequence_text(s->texts, step->row_seq[i], s->pos[i], s->gate->window,
+                                               LLAMA_TOKEN_NULL)) != NULL;
+    if (!status)
+        status = ok ? soothe__scorer_score(s->gate->scorer, (const char *const *)texts, n, scores, err)
+                    : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the texts of %zu rows", n);
+    for (size_t i = 0; i < n && !status; i++)
+        s->said[i] = isnan(scores[i].toxicity) ? 1.0f : (float)scores[i].toxicity;
+    for (size_t i = 0; i < n && texts; i++)
+        free(texts[i]);
+    free(texts);
+    free(scores);
+    return status;
+}
+
+/* The rows' positions, what was said up to them, and room for their alarms: `gate` must not fail. */
 static enum soothe_status before(void *self, const struct soothe__step *step, struct soothe_error *err) {
     struct stage *s  = self;
-    bool          ok = true;
+    bool          ok = make_room(s, step->n_rows);
     int32_t       n;
-    if (!s->alarms)
-        return SOOTHE_OK;
-    if (step->n_rows > s->n_pos) {
-        llama_pos *pos = soothe__realloc(s->pos, (size_t)step->n_rows, sizeof *pos);
-        ok             = pos != NULL;
-        s->pos         = ok ? pos : s->pos;
-        s->n_pos       = ok ? step->n_rows : s->n_pos;
-    }
     for (int32_t i = 0; i < step->n_rows && ok; i++) {
         const llama_seq_id *ids = sequences_of(step->batch, step->row_token[i], &n);
-        s->pos[i]               = position_of(s, step->batch, step->row_token[i]);
-        for (int32_t k = 0; k < n && ok; k++)
+        s->pos[i]               = soothe__step_position(step, i);
+        for (int32_t k = 0; k < n && ok && s->alarms; k++)
             ok = soothe__alarms_reserve(&s->alarms[ids[k]], (size_t)step->n_rows);
     }
-    return ok ? SOOTHE_OK : soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the gate's alarms");
+    if (!ok)
+        return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for the gate's alarms");
+    return s->texts ? judge_rows(s, step, err) : SOOTHE_OK;
+}
+
+/* NaN: the engine has shown no state. */
+static float probe_risk(const struct stage *s, int32_t i_row, const float *h) {
+    const struct soothe__probe *probe = s->gate->probe;
+    if (probe->layer != SOOTHE__LAYER_FINAL)
+        h = soothe__session_tapped(s->session, SOOTHE__LISTENER_GATE, i_row);
+    return h ? (float)soothe__probe_risk(probe, h) : NAN;
 }
 
 static float gate_row(void *self, const struct soothe__step *step, int32_t i_row, const float *h) {
-    struct stage      *s     = self;
-    const struct gate *g     = s->gate;
-    const float       *state = h;
-    if (g->probe->layer != SOOTHE__LAYER_FINAL)
-        state = soothe__session_tapped(s->session, SOOTHE__LISTENER_GATE, i_row);
-    float risk = state ? (float)soothe__probe_risk(g->probe, state) : NAN;
+    struct stage      *s    = self;
+    const struct gate *g    = s->gate;
+    float              risk = g->probe ? probe_risk(s, i_row, h) : 0;
     if (isnan(risk)) /* then as without a gate */
         risk = 1.0f;
+    if (s->texts && s->said[i_row] > risk)
+        risk = s->said[i_row];
     if (s->alarms) {
         int32_t             n;
         const llama_seq_id *ids = sequences_of(step->batch, step->row_token[i_row], &n);
@@ -168,6 +207,8 @@ static float gate_row(void *self, const struct soothe__step *step, int32_t i_row
 static bool memory(void *self, const struct soothe__memory_change *c) {
     struct stage *s    = self;
     bool          done = true;
+    if (s->texts)
+        soothe__sequence_texts_change(s->texts, c);
     for (uint32_t i = 0; s->alarms && i < s->n_seq; i++) {
         const bool its = c->seq == (llama_seq_id)i;
         if ((c->op == SOOTHE__MEMORY_RM && (its || c->seq < 0)))
@@ -182,10 +223,8 @@ static bool memory(void *self, const struct soothe__memory_change *c) {
 
 static enum soothe_status listen(const struct gate *g, struct soothe_session *session, struct soothe_error *err) {
     char node[32];
-    if (g->probe->layer == SOOTHE__LAYER_FINAL)
+    if (!g->probe || g->probe->layer == SOOTHE__LAYER_FINAL)
         return SOOTHE_OK;
-    if (soothe__session_listens(session, SOOTHE__LISTENER_GATE))
-        return soothe__fail(err, SOOTHE_E_ARGUMENT, "one gate is what a chain can have");
     snprintf(node, sizeof node, "l_out-%d", g->probe->layer);
     return soothe__session_tap(session, SOOTHE__LISTENER_GATE, node, err);
 }
@@ -197,17 +236,14 @@ static enum soothe_status attach(struct soothe__link *l, struct soothe_session *
     struct stage *s = soothe__calloc(1, sizeof *s);
     if (!s)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-    s->gate    = g;
-    s->session = session;
-    s->n_seq   = soothe__session_n_seq(session);
-    if (g->hold > 0) {
-        s->alarms = soothe__calloc(s->n_seq, sizeof *s->alarms);
-        if (!s->alarms) {
-            stage_free(s);
-            return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
-        }
-    }
-    const enum soothe_status status = listen(g, session, err);
+    s->gate                   = g;
+    s->session                = session;
+    s->n_seq                  = soothe__session_n_seq(session);
+    enum soothe_status status = listen(g, session, err);
+    if (!status && g->hold > 0 && !(s->alarms = soothe__calloc(s->n_seq, sizeof *s->alarms)))
+        status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
+    if (!status && g->scorer)
+        status = soothe__sequence_texts_new(&s->texts, g->vocab, err);
     if (status) {
         stage_free(s);
         return status;
@@ -219,17 +255,22 @@ static enum soothe_status attach(struct soothe__link *l, struct soothe_session *
 
 static const struct soothe__parameter PARAMETERS[] = {
     {"strength", SOOTHE__NUMBER, "1", 0, 1, NULL, "1: gated; 0: not at all; between: doses are at least 1 - strength"},
-    {"probe", SOOTHE__FILE, NULL, 0, 0, NULL, "whose risk counts; the shipped gate.probe.gguf if not given"},
-    {"low", SOOTHE__NUMBER, "0.65", 0, 1, NULL, "the risk up to which the methods rest"},
-    {"high", SOOTHE__NUMBER, "0.9", 0, 1, NULL, "the risk from which on they act in full"},
+    {"probe", SOOTHE__FILE, NULL, 0, 0, NULL,
+     "whose risk counts; the shipped gate.probe.gguf if not given, nor a scorer"},
+    {"scorer", SOOTHE__TEXT, NULL, 0, 0, NULL,
+     "of what was said: default, lexicon, a file (a combination by soothe polar, too); with a probe the larger risk "
+     "counts"},
+    {"window", SOOTHE__INTEGER, "16", 0, 1e6, NULL, "of a scorer: tokens of the text that it judges; 0: all"},
+    {"low", SOOTHE__NUMBER, "0.5", 0, 1, NULL, "the risk up to which the methods rest"},
+    {"high", SOOTHE__NUMBER, "0.8", 0, 1, NULL, "the risk from which on they act in full"},
     {"hold", SOOTHE__NUMBER, "40", 0, 1000, NULL, "tokens in which an alarm halves; 0: each token by itself"},
     {.name = NULL}};
 
 const struct soothe__method soothe__method_gate = {
     .name       = "gate",
-    .summary    = "the other methods only where a probe sees a risk",
+    .summary    = "the other methods only where a probe or a scorer sees a risk",
     .stage      = "gate",
-    .cost       = "one dot product of d",
+    .cost       = "one dot product of d, or a score of the last tokens",
     .source     = "Gated Toxicity Avoidance for Text Performance Preservation (arXiv 2312.06122)",
     .parameters = PARAMETERS,
     .open       = open_gate,
