@@ -263,7 +263,7 @@ static void test_only_rows_of_the_blocks_that_are_named(void **state) {
     o.share = 0.1;
     soothe__diff_free(operate(MODEL, &o, &all));
     o.first_block = 1;
-    o.last_block  = 2;
+    o.end_block   = 3;
     soothe__diff_free(operate(MODEL, &o, &some));
     assert_int_equal(some.n_rows, all.n_rows / 2);
     assert_int_equal(some.n_chosen, llround(0.1 * (double)some.n_rows));
@@ -276,9 +276,10 @@ static void test_only_rows_of_the_blocks_that_are_named(void **state) {
     o.first_block = 3;
     assert_int_equal(soothe__surgery(&diff, &some, MODEL, &probe, &o, NULL, 0, &err), SOOTHE_E_ARGUMENT);
     assert_says(&err, "blocks 3 to 2");
-    o.first_block = o.last_block = 4;
+    o.first_block = 4;
+    o.end_block   = 0;
     assert_int_equal(soothe__surgery(&diff, &some, MODEL, &probe, &o, NULL, 0, &err), SOOTHE_E_ARGUMENT);
-    assert_says(&err, "blocks 0 to 3");
+    assert_says(&err, "has blocks 0 to 3, not 4");
 }
 
 static void test_strength_zero_leaves_every_tensor_byte_for_byte(void **state) {

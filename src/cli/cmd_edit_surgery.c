@@ -18,7 +18,8 @@ const struct soothe__command soothe__command_edit_surgery = {
         "    soothe edit surgery -m smollm2-135m-instruct --data labelled.jsonl -o gentle.gguf --diff "
         "gentle.diff.gguf\n"
         "    soothe edit surgery -m model.gguf --probe probe.gguf --strength 0.5 --rows 2000 --diff gentle.diff.gguf\n"
-        "    soothe edit surgery -m model.gguf --probe probe.gguf --controls --prompts rtp.jsonl --corpus neutral.txt\n"
+        "    soothe edit surgery -m model.gguf --probe probe.gguf --controls --prompts rtp.jsonl --corpus "
+        "neutral.jsonl\n"
         "\n"
         "A probe is learnt from labelled texts (\"text\", \"label\": 1 toxic, 0 clean) or read from a file. The gate "
         "rows "
@@ -67,24 +68,6 @@ static bool read_control(enum soothe__surgery_control *control, const char *text
     return false;
 }
 
-/* "A-B", or "A-": up to the last. */
-static bool read_blocks(struct soothe__surgery_options *o, const char *text) {
-    unsigned first = 0, last = UINT32_MAX;
-    int      n = 0, n_open = 0;
-    if (!text)
-        return true;
-    const int n_read = sscanf(text, "%9u-%n%9u%n", &first, &n_open, &last, &n);
-    if (strspn(text, "0123456789-") != strlen(text) ||
-        !(n_read == 2 ? !text[n] : n_read == 1 && n_open && !text[n_open]) || first > last) {
-        soothe__print_misuse(ME, "--blocks is A-B, two blocks' numbers in order, or A- up to the last, not \"%.40s\"",
-                             text);
-        return false;
-    }
-    o->first_block = first;
-    o->last_block  = last;
-    return true;
-}
-
 static bool read_numbers(struct work *w, const struct choice *c) {
     struct soothe__surgery_options *o        = &w->options;
     int32_t                         n_rows   = 0;
@@ -96,7 +79,8 @@ static bool read_numbers(struct work *w, const struct choice *c) {
                     soothe__read_int(&w->probe_options.n_threads, c->threads, ME, "-t", 1, 1024) &&
                     soothe__read_int(&w->limit, c->limit, ME, "--limit", 1, INT32_MAX) &&
                     soothe__read_int(&w->n_predict, c->predict, ME, "-n", 1, 100000) &&
-                    read_control(&o->control, c->control) && read_blocks(o, c->blocks) &&
+                    read_control(&o->control, c->control) &&
+                    soothe__read_blocks(&o->first_block, &o->end_block, c->blocks, ME) &&
                     (!c->seed || soothe__read_seed(&o->seed, c->seed, ME));
     if (c->strength)
         soothe__parse_double(&o->strength, c->strength, -1000, 1000);
@@ -311,7 +295,7 @@ int soothe__cmd_edit_surgery(int argc, const char **argv) {
         TEXT_OPTION("alpha", '\0', strength, "the same", "X"),
         TEXT_OPTION("share", '\0', share, "share of all gate rows that is changed (0.0465)", "X"),
         TEXT_OPTION("rows", '\0', rows, "or how many", "N"),
-        TEXT_OPTION("blocks", '\0', blocks, "only rows of blocks A to B (all)", "A-B"),
+        TEXT_OPTION("blocks", '\0', blocks, "only rows of those blocks, as 8-15 or 20- (all)", "RANGE"),
         TEXT_OPTION("coordinates", '\0', coordinates, "plain (default) or gain", "WHICH"),
         TEXT_OPTION("control", '\0', control, "write a control instead: random-direction or random-rows", "WHICH"),
         TEXT_OPTION("seed", 's', seed, "of the controls' random numbers (0)", "N"),

@@ -71,25 +71,6 @@ static bool read_number(double *out, const char *text, const char *option, doubl
     return false;
 }
 
-/* "4" or "4-11". */
-static bool read_blocks(struct soothe__whole_request *w, const char *text) {
-    int64_t     first, last;
-    char        head[24] = "";
-    const char *dash     = text ? strchr(text, '-') : NULL;
-    if (!text)
-        return true;
-    if (dash)
-        snprintf(head, sizeof head, "%.*s", (int)(dash - text), text);
-    if (soothe__parse_int64(&first, dash ? head : text, 0, 9999) &&
-        soothe__parse_int64(&last, dash ? dash + 1 : text, first, 9999)) {
-        w->first_block = (int32_t)first;
-        w->end_block   = (int32_t)last + 1;
-        return true;
-    }
-    soothe__print_misuse(NAME, "--blocks takes a block or two, as 8-15, not \"%.60s\"", text);
-    return false;
-}
-
 static bool read_whole(struct soothe__whole_request *w, const struct choice *c) {
     static const char *const KEYS[]  = {"pair", "set", "prompt", "chosen", "rejected", NULL};
     static const char *const FORMS[] = {"paper", "code", NULL}, *const PHIS[] = {"perplexity", "log", NULL};
@@ -109,7 +90,8 @@ static bool read_whole(struct soothe__whole_request *w, const struct choice *c) 
         soothe__print_misuse(NAME, "--tensors is all, or some of q,k,v,o,gate,up,down, not \"%.60s\"", c->tensors);
         return false;
     }
-    const bool ok = read_blocks(w, c->blocks) && soothe__read_int(&w->rank, c->rank, NAME, "--rank", 1, 4096) &&
+    const bool ok = soothe__read_blocks(&w->first_block, &w->end_block, c->blocks, NAME) &&
+                    soothe__read_int(&w->rank, c->rank, NAME, "--rank", 1, 4096) &&
                     read_number(&w->alpha, c->alpha, "--alpha", 1e-6, 1e6) &&
                     soothe__read_int(&w->n_kl, c->kl_texts, NAME, "--kl-texts-per-step", 0, 1024) &&
                     soothe__read_int(&set_max, c->set_max, NAME, "--set-max", 1, 64) &&
@@ -341,7 +323,7 @@ int soothe__cmd_tune_model(int argc, const char **argv) {
         FLAG_OPTION("lora", lora, "write the factors alone, as a LoRA file"),
         TEXT_OPTION("merged", '\0', merged, "with --lora: the model with them merged, too", "FILE"),
         TEXT_OPTION("tensors", '\0', tensors, "which matrices: some of q,k,v,o,gate,up,down (all)", "LIST"),
-        TEXT_OPTION("blocks", '\0', blocks, "of which blocks, as 8-15 (all)", "RANGE"),
+        TEXT_OPTION("blocks", '\0', blocks, "of which blocks, as 8-15 or 20- (all)", "RANGE"),
         TEXT_OPTION("rank", 'r', rank, "of the factors (16)", "R"),
         TEXT_OPTION("alpha", '\0', alpha, "factors count alpha / rank (2 rank)", "X"),
         FLAG_OPTION("full", full, "the matrices themselves learn, without factors"),

@@ -57,6 +57,8 @@ void soothe__print_rule(FILE *out, int width);
 
 /* text NULL: not given, *out stays. Otherwise the whole text must be a number from lo to hi, or it is called a
  * misuse of the command on stderr and false is returned. */
+/* --blocks: "4", "8-15" or "20-". end is not counted; 0: all from first on. NULL changes nothing. */
+bool soothe__read_blocks(int32_t *first, int32_t *end, const char *text, const char *command);
 bool soothe__read_int(int32_t *out, const char *text, const char *command, const char *option, int32_t lo, int32_t hi);
 bool soothe__read_float(float *out, const char *text, const char *command, const char *option, double lo, double hi);
 /* NULL or -1: drawn from the system. */
@@ -68,7 +70,8 @@ bool soothe__read_seed(uint32_t *seed, const char *text, const char *command);
  * "MODEL+DIFF…": the model with diffs (src/edit/diff.h) laid over it; "+DIFF": over the default one. */
 enum soothe_status soothe__choose_model(char **path, const char *name, struct soothe_error *err);
 
-/* How to call a chosen model that has no file of its own, diffs being laid over it: as the user did. NULL: it has one. */
+/* How to call a chosen model that has no file of its own, diffs being laid over it: as the user did. NULL: it has one.
+ */
 const char *soothe__laid_name(const char *name, const char *path);
 
 /* ---- rewritten prompts: tell_events.c -------------------------------------------------------------------- */

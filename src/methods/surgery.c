@@ -32,7 +32,6 @@ struct work {
 struct soothe__surgery_options soothe__surgery_options_default(void) {
     return (struct soothe__surgery_options){.strength    = 0.7,
                                             .share       = PUBLISHED_SHARE,
-                                            .last_block  = UINT32_MAX,
                                             .coordinates = SOOTHE__SURGERY_PLAIN,
                                             .control     = SOOTHE__SURGERY_REAL};
 }
@@ -200,8 +199,8 @@ static void choose_rows(struct work *w, struct soothe__surgery_report *report) {
 }
 
 static bool may_change(const struct work *w, size_t i_gate) {
-    const uint32_t block = w->gates.items[i_gate].block;
-    return block >= w->o->first_block && block <= w->o->last_block;
+    const int64_t block = w->gates.items[i_gate].block;
+    return block >= w->o->first_block && (w->o->end_block == 0 || block < w->o->end_block);
 }
 
 static enum soothe_status measure_rows(struct work *w, struct soothe_error *err) {
@@ -209,8 +208,8 @@ static enum soothe_status measure_rows(struct work *w, struct soothe_error *err)
     for (size_t i = 0; i < w->gates.n; i++)
         n += may_change(w, i) ? w->gates.items[i].n_rows : 0;
     if (n == 0)
-        return soothe__fail(err, SOOTHE_E_ARGUMENT, "%s has blocks 0 to %u, none of them in %u to %u", w->model.path,
-                            w->gates.n_blocks - 1, w->o->first_block, w->o->last_block);
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "%s has blocks 0 to %u, not %d", w->model.path,
+                            w->gates.n_blocks - 1, w->o->first_block);
     if (n > INT32_MAX)
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s has too many rows of gates", w->model.path);
     float *values             = soothe__calloc((size_t)w->d, sizeof *values);
@@ -290,8 +289,8 @@ static enum soothe_status check_options(const struct soothe__surgery_options *o,
     if (!(o->share > 0) || !(o->share <= 1) || o->n_rows < 0)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "a share of %g of the rows, or %lld rows, cannot be chosen",
                             o->share, (long long)o->n_rows);
-    if (o->first_block > o->last_block)
-        return soothe__fail(err, SOOTHE_E_ARGUMENT, "blocks %u to %u are none", o->first_block, o->last_block);
+    if (o->first_block < 0 || (o->end_block != 0 && o->end_block <= o->first_block))
+        return soothe__fail(err, SOOTHE_E_ARGUMENT, "blocks %d to %d are none", o->first_block, o->end_block - 1);
     return SOOTHE_OK;
 }
 
@@ -312,8 +311,9 @@ static enum soothe_status find_rows(struct work *w, const char *model_path, stru
     return status;
 }
 
-static uint32_t last_block(const struct work *w) {
-    return w->o->last_block < w->gates.n_blocks ? w->o->last_block : w->gates.n_blocks - 1;
+static int64_t last_block(const struct work *w) {
+    const int64_t n = w->gates.n_blocks;
+    return w->o->end_block > 0 && w->o->end_block < n ? w->o->end_block - 1 : n - 1;
 }
 
 static enum soothe_status new_diff(struct soothe__diff **diff, const struct work *w, const struct soothe__fact *facts,

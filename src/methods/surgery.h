@@ -24,10 +24,10 @@ enum soothe__surgery_control {
 };
 
 struct soothe__surgery_options {
-    double                           strength;                /* negative: the other way round; 0: nothing changes */
-    double                           share;                   /* of those blocks' rows, chosen; (0,1] */
-    int64_t                          n_rows;                  /* instead of a share; 0: the share */
-    uint32_t                         first_block, last_block; /* whose rows may be chosen; UINT32_MAX: up to the last */
+    double  strength;               /* negative: the other way round; 0: nothing changes */
+    double  share;                  /* of those blocks' rows, chosen; (0,1] */
+    int64_t n_rows;                 /* instead of a share; 0: the share */
+    int32_t first_block, end_block; /* whose rows may be chosen, the end not counted; end 0: all from first on */
     enum soothe__surgery_coordinates coordinates;
     enum soothe__surgery_control     control;
     uint32_t                         seed; /* of the controls */
