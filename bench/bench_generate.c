@@ -7,13 +7,15 @@
  * Each run continues SEQUENCES prompts of PROMPT tokens by TOKENS tokens each, nucleus .9, in each of WORKERS contexts
  * of THREADS threads at the same time (1 and all processors; soothe eval takes as many workers as processors, of one
  * thread each). Prompts count in the time, not in the tokens. Tokens per second of processor time are given too: on a
- * busy machine only they can be compared. */
+ * busy machine only they can be compared. Last come the operations of the matrices of weights, attention not counted,
+ * of the plain model and one processor. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "engine/engine.h"
 #include "generate/generate.h"
 
 static void quiet(enum ggml_log_level level, const char *text, void *user) {
@@ -125,6 +127,20 @@ static double median(double *x, int n) {
     return x[n / 2];
 }
 
+/* 2 operations a weight: each token but the last goes through the blocks, each sampled one came of the head. */
+static double operations_per_token(const char *path, const struct llama_model *model, int32_t n_prompt,
+                                   int32_t n_tokens) {
+    struct soothe_error err;
+    struct soothe__gguf g = {0};
+    if (soothe__gguf_open(&g, path, &err))
+        die(err.message);
+    const double head   = (double)llama_model_n_embd(model) * llama_vocab_n_tokens(llama_model_get_vocab(model));
+    const bool   untied = gguf_find_tensor(g.meta, "output.weight") >= 0;
+    const double blocks = (double)llama_model_n_params(model) - head * (untied ? 2 : 1);
+    soothe__gguf_close(&g);
+    return 2 * (blocks * (n_prompt + n_tokens - 1) / n_tokens + head);
+}
+
 int main(int argc, char **argv) {
     if (argc < 3)
         die("usage: bench_generate MODEL CALIBRATOR|none [ROUNDS] [TOKENS] [PROMPT] [SEQUENCES...]");
@@ -173,7 +189,8 @@ int main(int argc, char **argv) {
         printf("; a second of processor time: plain %.0f", median(speed + 2 * n_rounds, n_rounds));
         if (cal)
             printf(", fused %.0f", median(speed + 3 * n_rounds, n_rounds));
-        printf("\n");
+        printf("; matrices %.1f GFLOP/s\n", 1e-9 * median(speed + 2 * n_rounds, n_rounds) *
+                                                operations_per_token(argv[1], target, n_prompt, n_tokens));
         fflush(stdout);
         for (int w = 0; w < n_workers; w++) {
             soothe_session_free(workers[w].sessions[0]);

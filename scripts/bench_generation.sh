@@ -32,3 +32,7 @@ for kind in "plain" "fused"; do
         awk "BEGIN {printf \"$kind/transformers: %.2f by the clock, %.2f by processor time\n\", $wall / $their_wall, $processor / $their_processor}"
     fi
 done
+# The share of what this machine multiplies matrices with, by the library that the peer uses.
+[ $peer = no ] || awk -v ours="$(sed -n 's/.*matrices \([0-9.]*\) GFLOP.*/\1/p' "$work/ours" | middle)" \
+    -v peak="$("$python" bench/matrix_peak.py)" \
+    'BEGIN {printf "matrices: %.0f GFLOP/s a processor of %.0f that PyTorch reaches there: %.0f %%\n", ours, peak, 100 * ours / peak}'
