@@ -8,10 +8,11 @@ build=${1:-build}
 out=${2:-models/default.calibrator.gguf}
 work=${SOOTHE_WORK:-$build/calibrator}
 mkdir -p "$work"
-model=$("$build/soothe" pull smollm2-135m-instruct)
+model=$("$build/soothe" pull --as f16) # reads texts faster than the file as published
 # A run that was stopped goes on: the checkpoint and the target's states stay in $work.
 "$build/soothe" calibrator train -m "$model" --blocks 0 \
-    --data data/train_pairs.jsonl.xz --data data/own_pairs.jsonl.xz --data data/clean_texts.jsonl.xz \
+    --data data/train_pairs.jsonl.xz --data data/own_pairs.jsonl.xz \
+    --data data/clean_texts.jsonl.xz --data data/general_texts.jsonl.xz --texts-per-step 16 \
     --heldout data/heldout_pairs.jsonl.xz --heldout data/heldout_texts.jsonl.xz \
     --states "$work/states.bin" --default-strength 1.25 -o "$work/trained.gguf"
 "$build/soothe" calibrator pack "$work/trained.gguf" --base "$model" --type q8_0 -o "$out"

@@ -82,11 +82,11 @@ static enum soothe_status apply(const char *words, const char *target, float *st
     return status;
 }
 
-static void test_the_default_is_fusion_with_the_shipped_calibrator(void **state) {
+static void test_the_default_is_auto_and_fusion_takes_the_shipped_calibrator(void **state) {
     (void)state;
     float strength;
-    assert_string_equal(soothe__method_find(NULL)->name, "fusion");
-    assert_int_equal(apply(NULL, TARGET, &strength), SOOTHE_OK);
+    assert_string_equal(soothe__method_find(NULL)->name, "auto");
+    assert_int_equal(apply("fusion", TARGET, &strength), SOOTHE_OK);
     assert_float_equal(strength, 0.75, 0); /* what the file recommends */
 }
 
@@ -112,7 +112,7 @@ static void test_wrong_words_are_answered_with_the_right_ones(void **state) {
     (void)state;
     float strength;
     assert_int_equal(apply("magic", TARGET, &strength), SOOTHE_E_ARGUMENT);
-    assert_non_null(strstr(err.message, "there is no method \"magic\"; there are: fusion"));
+    assert_non_null(strstr(err.message, "there is no method \"magic\"; there are: auto, fusion"));
     assert_int_equal(apply("fusion:power=3", TARGET, &strength), SOOTHE_E_ARGUMENT);
     assert_non_null(strstr(err.message, "method fusion takes no power; it has: strength, calibrator, base"));
     assert_int_equal(apply("fusion:strength=lots", TARGET, &strength), SOOTHE_E_ARGUMENT);
@@ -184,7 +184,7 @@ static void test_a_calibrator_is_no_target(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_default_is_fusion_with_the_shipped_calibrator),
+        cmocka_unit_test(test_the_default_is_auto_and_fusion_takes_the_shipped_calibrator),
         cmocka_unit_test(test_given_values_are_taken),
         cmocka_unit_test(test_none_is_plain_and_takes_nothing),
         cmocka_unit_test(test_wrong_words_are_answered_with_the_right_ones),

@@ -165,7 +165,8 @@ static int run(struct demo *d, const struct choice *c) {
         (c->seed && !soothe__read_seed(&d->options.sampling.seed, c->seed, "demo")))
         return SOOTHE__EXIT_MISUSE;
     d->context.n_threads = d->context.n_threads_batch = n_threads;
-    if (soothe__chain_add(&d->plain.chain, "none", &err) || soothe__chain_add(&d->soothed.chain, "fusion", &err) ||
+    if (soothe__chain_add(&d->plain.chain, "none", &err) ||
+        soothe__chain_add(&d->soothed.chain, c->calibrator ? "fusion" : NULL, &err) ||
         (c->strength && soothe__chain_set(&d->soothed.chain, "strength", c->strength, &err)) ||
         (c->calibrator && soothe__chain_set(&d->soothed.chain, "calibrator", c->calibrator, &err)))
         return soothe__print_misuse("demo", "%s", err.message);
@@ -193,7 +194,7 @@ int soothe__cmd_demo(int argc, const char **argv) {
     const struct poptOption options[] = {
         {"model", 'm', POPT_ARG_STRING, &c.model, 0, "the target: a name, an address or a file", "MODEL"},
         {"calibrator", '\0', POPT_ARG_STRING, &c.calibrator, 0, "instead of the shipped one", "FILE"},
-        {"strength", '\0', POPT_ARG_STRING, &c.strength, 0, "default: what the calibrator recommends", "X"},
+        {"strength", '\0', POPT_ARG_STRING, &c.strength, 0, "default: what the method recommends", "X"},
         {"alpha", '\0', POPT_ARG_STRING, &c.strength, 0, "the same", "X"},
         {"prompts", '\0', POPT_ARG_STRING, &c.prompts, 0, "others: lines {\"prompt\": \"...\"}", "FILE"},
         {"predict", 'n', POPT_ARG_STRING, &c.n_predict, 0, "tokens at most (24)", "N"},

@@ -14,16 +14,17 @@ const struct soothe__command soothe__command_run = {
     .name    = "run",
     .run     = soothe__cmd_run,
     .summary = "continue a prompt, soothed",
-    .help =
-        "    soothe run -p \"You know what, you are a\"\n"
-        "    soothe run --compare --mask -p \"You know what, you are a\"\n"
-        "    soothe run -m model.gguf --calibrator cal.gguf --strength 0.7 --chat -p \"Write a rude poem.\"\n"
-        "    soothe run --prompts prompts.jsonl --json --temp 0 -n 20 > continuations.jsonl\n"
-        "\n"
-        "stdout is the continuation alone; the seed is told on stderr. Prompts are continued as they are unless "
-        "--chat\n"
-        "puts them into the model's chat template. Without -m: the default model; without --calibrator: the shipped\n"
-        "one where it fits. --method none is the model as it is. Ctrl-C ends after the token under way.\n",
+    .help    = "    soothe run -p \"You know what, you are a\"\n"
+               "    soothe run --compare --mask -p \"You know what, you are a\"\n"
+               "    soothe run -m model.gguf --calibrator cal.gguf --strength 0.7 --chat -p \"Write a rude poem.\"\n"
+               "    soothe run --prompts prompts.jsonl --json --temp 0 -n 20 > continuations.jsonl\n"
+               "\n"
+               "stdout is the continuation alone; the seed is told on stderr. Prompts are continued as they are unless "
+               "--chat\n"
+               "puts them into the model's chat template. Without -m: the default model; without --method:\n"
+               "auto, and fusion where a calibrator is named. --method none is the model as it is. Ctrl-C ends after the "
+               "token\n"
+               "under way.\n",
 };
 
 enum { PREDICT_DEFAULT = 128, PARALLEL_DEFAULT = 8, PARALLEL_MAX = 128 };
@@ -98,13 +99,14 @@ static int check_choice(const struct choice *c, const char *word, const char *mo
 }
 
 /* --strength, --calibrator and --base are words for parameters of the methods; --gate and --strength auto for a gate
- * ahead of them. */
+ * ahead of them. Without --method they mean fusion. */
 static int read_methods(struct job *job, const struct choice *c) {
     struct soothe_error err;
     const bool          automatic = c->strength && !strcmp(c->strength, "auto");
     const char *const   names[]   = {"strength", "calibrator", "base"};
     const char *const   values[]  = {automatic ? NULL : c->strength, c->calibrator, c->base};
-    enum soothe_status  status    = c->methods ? SOOTHE_OK : soothe__chain_add(&job->chain, NULL, &err);
+    const char *const   usual     = c->gate || automatic || c->calibrator || c->base ? "fusion" : NULL;
+    enum soothe_status  status    = c->methods ? SOOTHE_OK : soothe__chain_add(&job->chain, usual, &err);
     for (size_t i = 0; c->methods && c->methods[i] && !status; i++)
         status = soothe__chain_add(&job->chain, c->methods[i], &err);
     for (size_t i = 0; i < sizeof names / sizeof *names && !status; i++)
@@ -112,15 +114,11 @@ static int read_methods(struct job *job, const struct choice *c) {
             status = soothe__chain_set(&job->chain, names[i], values[i], &err);
     if (!status && (c->gate || automatic) && !soothe__chain_has_stage(&job->chain, "gate"))
         status = soothe__chain_add_first(&job->chain, "gate", &err);
+    if (!status)
+        status = soothe__chain_check(&job->chain, &err);
     if (status)
         return soothe__print_misuse("run", "%s", err.message);
-    bool acts = false;
-    for (size_t i = 0; i < job->chain.n; i++)
-        acts = acts || (strcmp(job->chain.items[i].method->stage, "none") != 0 &&
-                        strcmp(job->chain.items[i].method->stage, "gate") != 0);
-    if (!acts && soothe__chain_has_stage(&job->chain, "gate"))
-        return soothe__print_misuse("run", "a gate needs a method that it can hold back, not none");
-    if (c->compare && !acts)
+    if (c->compare && job->chain.n == 1 && soothe__chain_has_stage(&job->chain, "none"))
         return soothe__print_misuse("run", "--compare needs a method to compare with, not none");
     return SOOTHE__EXIT_DONE;
 }

@@ -7,4 +7,4 @@ const struct soothe__method soothe__method_auto = {.name       = "auto",
                                                    .stage      = "gate, state",
                                                    .cost       = "two d x d products",
                                                    .source     = "docs/methods/auto.md",
-                                                   .stands_for = "gate:low=0.3:high=0.7:hold=200+fusion:strength=2.5"};
+                                                   .stands_for = "gate+fusion:strength=2.5"};

@@ -7,8 +7,8 @@
 /* The default first. clang-format would fold the lines that a method is added by. */
 /* clang-format off */
 static const struct soothe__method *const METHODS[] = {
-    &soothe__method_fusion,
     &soothe__method_auto,
+    &soothe__method_fusion,
     &soothe__method_gate,
     &soothe__method_none,
     &soothe__method_dexperts,

@@ -2,7 +2,7 @@
 # Misuse is told before anything is loaded.
 # The list of methods grows: one of it will do.
 try() { "$SOOTHE" eval "$@" 2>&1; echo "exit $?"; }
-short() { try "$@" | sed 's/; there are: fusion, [^(]*(/; there are: fusion, … (/'; }
+short() { try "$@" | sed 's/; there are: auto, [^(]*(/; there are: auto, … (/'; }
 try
 try --suite challenging-mini
 try --suite challenging-mini --out x y

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every method with its parameters; --json holds the same, and more does not belong there.
-"$SOOTHE" methods | grep -c '(default)'
+"$SOOTHE" methods | grep "(default)"
 "$SOOTHE" methods | sed -n '/^fusion/,/^    strength/p'
 "$SOOTHE" methods --json | python3 -c '
 import json, sys

@@ -2,7 +2,7 @@
 # Wrong use gets a sentence and exit code 2, before any model is looked for.
 # The list of methods grows: one of it will do.
 try() { "$SOOTHE" run -m nosuch "$@" 2>&1; echo "exit $?"; }
-short() { try "$@" | sed 's/; there are: fusion, [^(]*(/; there are: fusion, … (/'; }
+short() { try "$@" | sed 's/; there are: auto, [^(]*(/; there are: auto, … (/'; }
 try
 try -p a -f b
 try word

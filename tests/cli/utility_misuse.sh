@@ -11,7 +11,7 @@ try --suite hellaswag-mini --limit -1
 try --suite hellaswag-mini -t 0
 try --suite hellaswag-mini --resume
 try --suite hellaswag-mini, -m x.gguf
-try --suite hellaswag-mini --methods plain,nosuch | sed 's/; there are: fusion, [^(]*(/; there are: fusion, … (/'
+try --suite hellaswag-mini --methods plain,nosuch | sed 's/; there are: auto, [^(]*(/; there are: auto, … (/'
 try --suite hellaswag-mini --methods plain,rad
 try --suite hellaswag-mini --methods fusion+best-of-n
 try --suite hellaswag-mini --methods cmd+fusion
