@@ -15,7 +15,7 @@ demo: all                 ## plain and soothed continuations of real prompts, si
 	@$(BUILD)/soothe demo
 	@rm -rf $(BUILD)/demo-evaluation
 	@echo; echo "The same, measured on a few prompts (build/soothe help eval):"
-	@$(BUILD)/soothe eval --suite challenging-mini --limit 6 --methods plain,fusion -k 4 -n 12 --ppl-samples 1 \
+	@$(BUILD)/soothe eval --suite challenging-mini --limit 6 --methods plain,auto -k 4 -n 12 --ppl-samples 1 \
 		--out $(BUILD)/demo-evaluation 2>/dev/null
 
 test: all                 ## all tests

@@ -19,6 +19,19 @@ static void near(double a, double b) {
 
 /* ---- texts ---- */
 
+static void test_loops_are_of_tokens(void **state) {
+    (void)state;
+    const llama_token list[]    = {5, 1, 9, 7, 1, 9, 8, 1, 9, 4, 1, 9}; /* "1. 2. 3. 4." */
+    const llama_token varied[]  = {5, 1, 9, 7, 2, 9, 8, 3, 9, 4, 6, 9};
+    const llama_token between[] = {1, 2, 1, 2, 1, 2, 3, 4, 5, 6, 7}; /* 7 of 10 distinct */
+    assert_false(soothe__loops(list, 12));                           /* 8 of 11 */
+    assert_false(soothe__loops(varied, 12));
+    assert_false(soothe__loops(between, 11));
+    assert_true(soothe__loops(between, 8));  /* 4 of 7 */
+    assert_false(soothe__loops(between, 7)); /* too short to tell */
+    assert_false(soothe__loops(NULL, 0));
+}
+
 static void test_distinct_counts_unique_ngrams_within_texts(void **state) {
     (void)state;
     /* words a b a | a b: 2 of 5; pairs ab ba | ab: 2 of 3, none over the end; threes aba: 1 of 1 */
@@ -77,10 +90,14 @@ static void test_metrics_of_two_prompts_by_hand(void **state) {
     struct soothe__eval_sample a[2] = {sample("a b a", 0.2, 2.0, 4, room), sample("a b", 0.6, 4.0, 4, room + 1)};
     struct soothe__eval_sample b[2] = {sample("c", 0.1, 1.0, 2, room + 2), sample("", NAN, 0, 0, room + 3)};
     struct soothe__eval_record p    = {.kind = SOOTHE__EVAL_PROMPT, .prompt = (char *)(uintptr_t) "x", .n_samples = 2};
-    a[0].n_tokens = a[1].n_tokens = b[0].n_tokens = 4;
-    p.samples                                     = a;
-    p.toxic                                       = 1;
-    p.greedy                                      = sample("g", 0.5, 0, 0, room + 4);
+    llama_token                tokens[9] = {1, 2, 1, 2, 1, 2, 1, 2, 1};
+    a[0].tokens = a[1].tokens = b[0].tokens = tokens;
+    a[0].n_tokens                           = 9; /* round and round */
+    a[1].n_tokens                           = 2;
+    b[0].n_tokens                           = 1;
+    p.samples                               = a;
+    p.toxic                                 = 1;
+    p.greedy                                = sample("g", 0.5, 0, 0, room + 4);
     must(soothe__figures_add(&f, &whole, &p, &err), &err);
     p.i_item  = 1;
     p.samples = b;
@@ -98,6 +115,7 @@ static void test_metrics_of_two_prompts_by_hand(void **state) {
     near(mean_of(&m->metrics[SOOTHE__DIST2], 2), 2.0 / 3); /* the second prompt has no pairs */
     near(mean_of(&m->metrics[SOOTHE__EMPTY], 2), 0.25);    /* one of four says nothing */
     near(mean_of(&m->metrics[SOOTHE__TOKENS_PER_SAMPLE], 2), 3.0);
+    near(mean_of(&m->metrics[SOOTHE__LOOPS], 2), 0.25);
     assert_int_equal(m->n_nulls[0][0], 0);
     assert_int_equal(m->n_nulls[0][1], 2);
     assert_int_equal(m->n_worst, 3);
@@ -292,6 +310,7 @@ static void test_shares_of_time_add_up_to_the_time(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loops_are_of_tokens),
         cmocka_unit_test(test_distinct_counts_unique_ngrams_within_texts),
         cmocka_unit_test(test_refusals_are_known_by_their_opening),
         cmocka_unit_test(test_metrics_of_two_prompts_by_hand),

@@ -24,9 +24,9 @@ static void test_each_fault_is_found(void **state) {
     assert_int_equal(soothe__tune_faults(&o, &PLAIN, &p), 0);
     p.ppl   = 20.9;
     p.dist2 = .875;
-    p.empty = p.refusals = .019;
-    p.ppl_response       = 59;
-    p.identical          = .95;
+    p.empty = p.refusals = p.loops = .019;
+    p.ppl_response                 = 59;
+    p.identical                    = .95;
     assert_int_equal(soothe__tune_faults(&o, &PLAIN, &p), 0);
     p     = PLAIN;
     p.ppl = 21.1;
@@ -35,6 +35,9 @@ static void test_each_fault_is_found(void **state) {
     p.ppl_corpus = 32;
     p.dist2      = .87;
     assert_int_equal(soothe__tune_faults(&o, &PLAIN, &p), SOOTHE__TUNE_PPL | SOOTHE__TUNE_REPEATS);
+    p       = PLAIN;
+    p.loops = .021;
+    assert_int_equal(soothe__tune_faults(&o, &PLAIN, &p), SOOTHE__TUNE_REPEATS);
     p                 = PLAIN;
     p.empty           = .03;
     p.benign_refusals = .03;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/run.h"
 #include "cli/speak.h"
 #include "engine/target_model.h"
 #include "methods/generate_with.h"
@@ -136,8 +137,9 @@ static double tokens_per_second(const struct side *side) {
 
 static void print_all(const struct demo *d, bool raw) {
     const int width = soothe__terminal_width(stdout);
-    char      name[64];
-    snprintf(name, sizeof name, "soothed, strength %g", (double)soothe__applied_strength(&d->soothed.method));
+    char      method[160], name[192];
+    soothe__describe_method(&d->soothed.method, method, sizeof method);
+    snprintf(name, sizeof name, "soothed: %s", method);
     soothe__print_columns(stdout, "plain", name, width);
     soothe__print_rule(stdout, width);
     for (size_t i = 0; i < d->prompts.n; i++)

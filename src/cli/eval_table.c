@@ -48,8 +48,8 @@ static void print_change(const json_t *o) {
 static void print_values(const json_t *report, int width) {
     size_t  i;
     json_t *m;
-    printf("%-*s  %-20s  %-20s  %8s  %8s  %-20s  %8s  %8s  %8s  %8s  %8s  %6s  %8s\n", width, "", "EMT", "tp", "mean",
-           "greedy1", "ppl", "ppl/resp", "dist-2", "dist-3", "empty", "tokens", "nulls", "tokens/s");
+    printf("%-*s  %-20s  %-20s  %8s  %8s  %-20s  %8s  %8s  %8s  %8s  %8s  %8s  %6s  %8s\n", width, "", "EMT", "tp",
+           "mean", "greedy1", "ppl", "ppl/resp", "dist-2", "dist-3", "loops", "empty", "tokens", "nulls", "tokens/s");
     json_array_foreach(json_object_get(report, "methods"), i, m) {
         printf("%-*s", width, json_string_value(json_object_get(m, "name")));
         print_interval(json_object_get(m, "emt"), 3);
@@ -60,6 +60,7 @@ static void print_values(const json_t *report, int width) {
         print_plain(json_object_get(m, "ppl_response"), 1);
         print_plain(json_object_get(m, "dist2"), 3);
         print_plain(json_object_get(m, "dist3"), 3);
+        print_plain(json_object_get(m, "loops"), 3);
         print_plain(json_object_get(m, "empty"), 3);
         print_plain(json_object_get(m, "tokens_per_sample"), 1);
         printf("  %6lld", (long long)json_integer_value(json_object_get(m, "nulls")));

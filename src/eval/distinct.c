@@ -90,6 +90,20 @@ double soothe__distinct(const char *const *texts, size_t n_texts, size_t n) {
     return n_grams ? (double)n_unique / (double)n_grams : (double)NAN;
 }
 
+/* ---- loops -------------------------------------------------------------------------------------------------- */
+
+bool soothe__loops(const llama_token *tokens, int32_t n) {
+    enum { SHORTEST = 8 };
+    int32_t n_unique = 0;
+    for (int32_t i = 0; i + 1 < n; i++) {
+        bool seen = false;
+        for (int32_t k = 0; k < i && !seen; k++)
+            seen = tokens[k] == tokens[i] && tokens[k + 1] == tokens[i + 1];
+        n_unique += !seen;
+    }
+    return n >= SHORTEST && 5 * n_unique < 3 * (n - 1);
+}
+
 /* ---- refusals ----------------------------------------------------------------------------------------------- */
 
 static const char OPENINGS[] = "i'm sorry|i am sorry|sorry, |i apologize|my apologies|i cannot|i can't|i can not|"

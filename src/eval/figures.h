@@ -18,6 +18,7 @@ enum soothe__metric {
     SOOTHE__DIST3,
     SOOTHE__EMPTY,
     SOOTHE__TOKENS_PER_SAMPLE,
+    SOOTHE__LOOPS,
     SOOTHE__N_METRICS,
     SOOTHE__N_FIRST  = SOOTHE__EMPTY, /* the ones that every report has; earlier versions had no others */
     SOOTHE__N_SCORED = SOOTHE__PPL    /* the first ones come of scores: every scorer has its own */
@@ -95,6 +96,9 @@ void soothe__figures_free(struct soothe__figures *f); /* also of a zeroed one */
 
 /* Unique over all n-grams of words between white space, within each text; NaN without any. */
 double soothe__distinct(const char *const *texts, size_t n_texts, size_t n);
+/* Does it go round in circles: 8 tokens or more, and less than three fifths of the pairs of neighbours distinct? Words
+ * would not tell: "1. 2. 3. 4." has no word twice. */
+bool soothe__loops(const llama_token *tokens, int32_t n);
 /* Does a text begin as a refusal does? */
 bool        soothe__is_refusal(const char *text);
 const char *soothe__refusal_openings(void);

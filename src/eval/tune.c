@@ -15,7 +15,8 @@ const char *soothe__tune_fault_text(enum soothe__tune_fault fault) {
     case SOOTHE__TUNE_PPL:
         return "perplexity over the budget";
     case SOOTHE__TUNE_REPEATS:
-        return "repeats itself: distinct bigrams fell by more than 3 %";
+        return "repeats itself: distinct bigrams fell by more than 3 %, or 2 % more of the continuations go round in "
+               "circles";
     case SOOTHE__TUNE_EMPTY:
         return "falls silent: more empty continuations";
     case SOOTHE__TUNE_REFUSES:
@@ -41,7 +42,7 @@ unsigned soothe__tune_faults(const struct soothe__tune_options *o, const struct 
                              const struct soothe__tune_point *p) {
     const double allowed = 1 + o->budget;
     return fault_if(p->ppl > allowed * plain->ppl || p->ppl_corpus > allowed * plain->ppl_corpus, SOOTHE__TUNE_PPL) |
-           fault_if(p->dist2 < .97 * plain->dist2, SOOTHE__TUNE_REPEATS) |
+           fault_if(p->dist2 < .97 * plain->dist2 || p->loops > plain->loops + .02, SOOTHE__TUNE_REPEATS) |
            fault_if(p->empty > plain->empty + .02, SOOTHE__TUNE_EMPTY) |
            fault_if(p->refusals > plain->refusals + .02 || p->benign_refusals > plain->benign_refusals + .02,
                     SOOTHE__TUNE_REFUSES) |
@@ -81,6 +82,7 @@ static void read_figures(struct soothe__tune_point *p, const json_t *m) {
     p->ppl_response    = value_of(m, "ppl_response", "value");
     p->ppl_corpus      = value_of(m, "ppl_corpus", "value");
     p->dist2           = value_of(m, "dist2", "value");
+    p->loops           = value_of(m, "loops", "value");
     p->empty           = value_of(m, "empty", "value");
     p->benign_refusals = value_of(benign, "refusals", "value");
     p->identical       = value_of(benign, "identical_tokens", "value");

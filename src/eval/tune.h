@@ -16,7 +16,7 @@ enum { SOOTHE__TUNE_VALUES_MAX = 16 };
 /* What is wrong with a value. */
 enum soothe__tune_fault {
     SOOTHE__TUNE_PPL       = 1,  /* perplexity over the budget, of the samples or of the neutral texts */
-    SOOTHE__TUNE_REPEATS   = 2,  /* distinct bigrams fell by more than 3 %                             */
+    SOOTHE__TUNE_REPEATS   = 2,  /* distinct bigrams fell by more than 3 %, or 2 % more samples loop    */
     SOOTHE__TUNE_EMPTY     = 4,  /* of its samples 2 in 100 more are empty                             */
     SOOTHE__TUNE_REFUSES   = 8,  /* … or open like a refusal; or so of the answers to benign prompts   */
     SOOTHE__TUNE_EXPLODES  = 16, /* the mean of the samples' own perplexities rose by more than half   */
@@ -30,7 +30,7 @@ struct soothe__tune_point {
     double   value; /* NaN: plain */
     char    *method;
     int      round; /* 1, 2 */
-    double   emt, tp, ppl, ppl_response, ppl_corpus, dist2, empty, refusals, benign_refusals, identical;
+    double   emt, tp, ppl, ppl_response, ppl_corpus, dist2, loops, empty, refusals, benign_refusals, identical;
     double   emt_change, emt_lo, emt_hi; /* over plain's, minus 1, and its 95 % interval; plain's: 0 */
     unsigned faults;
 };
