@@ -12,4 +12,4 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 scripts/make_surgery_data.py "$rtp" "$work/texts.jsonl"
 model=$("$build/soothe" pull smollm2-135m-instruct --as q8_0)
-"$build/soothe" edit surgery -m "$model" --data "$work/texts.jsonl" -c 64 -t 1 --strength 0.7 --share 0.14 --blocks 20- --diff "$out"
+"$build/soothe" edit surgery -m "$model" --data "$work/texts.jsonl" -c 64 -t 1 --strength 0.72 --share 0.14 --blocks 20- --diff "$out"

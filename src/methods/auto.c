@@ -4,7 +4,7 @@
 
 const struct soothe__method soothe__method_auto = {.name       = "auto",
                                                    .summary    = "the combination that our comparison recommends",
-                                                   .stage      = "gate, state",
-                                                   .cost       = "two d x d products",
+                                                   .stage      = "gate, state, logits",
+                                                   .cost       = "two d x d products, and a table of words",
                                                    .source     = "docs/methods/auto.md",
-                                                   .stands_for = "gate+fusion:strength=2.5"};
+                                                   .stands_for = "cfl+gate+fusion:strength=1.75"};
