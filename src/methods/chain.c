@@ -216,16 +216,21 @@ enum soothe_status soothe__chain_check(const struct soothe__chain *chain, struct
                                 "a gate needs a method that it can hold back: one of states or logits");
 }
 
-/* Not a gate's strength beside those of what it gates. */
+/* Not a gate's strength beside those of what it gates. That of a combination (auto) is its last method's, for which the
+ * others were chosen; 0 takes all away. */
 enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *name, const char *value,
                                      struct soothe_error *err) {
-    bool found                = false;
-    chain->all                = NULL;
+    double             zero;
+    bool               found  = false;
     const bool         amount = !strcmp(name, "strength") || !strcmp(name, "alpha");
+    const bool         last   = chain->all && amount && !soothe__parse_double(&zero, value, 0, 0);
     enum soothe_status status = SOOTHE_OK;
-    for (size_t i = 0; i < chain->n && !status; i++)
-        if (!amount || chain->n == 1 || !is_gate(chain->items[i].method))
+    chain->all                = NULL;
+    for (size_t i = 0; i < chain->n && !status; i++) {
+        const bool other = is_gate(chain->items[i].method) || (last && i + 1 < chain->n);
+        if (!amount || chain->n == 1 || !other)
             status = set_value(&chain->items[i], name, value, &found, err);
+    }
     if (!status && !found && chain->n == 1)
         return no_parameter(chain->items[0].method, name, err);
     return status || found ? status : soothe__fail(err, SOOTHE_E_ARGUMENT, "no method of the chain takes %s", name);

@@ -137,8 +137,8 @@ struct soothe__chain {
  * state   after an error the chain is as it was, and is freed as ever */
 enum soothe_status soothe__chain_add(struct soothe__chain *chain, const char *text, struct soothe_error *err);
 /* Sets a parameter of every method that has one of that name ("strength": the first parameter of each, whatever its
- * name, but a gate's only where it stands alone). errors  SOOTHE_E_ARGUMENT no method of the chain has it, or a value
- * out of its range */
+ * name, but a gate's only where it stands alone, and of a combination the last one's, unless it is 0). errors
+ * SOOTHE_E_ARGUMENT no method of the chain has it, or a value out of its range */
 enum soothe_status soothe__chain_set(struct soothe__chain *chain, const char *name, const char *value,
                                      struct soothe_error *err);
 /* Adds a method ahead of the others. errors  those of soothe__chain_add */
