@@ -325,10 +325,14 @@ void soothe__applied_names(const struct soothe__applied *a, char *out, size_t si
 }
 
 const char *soothe__applied_source(const struct soothe__applied *a) {
-    for (size_t i = 0; i < a->n; i++)
-        if (a->links[i].source && !is_gate(a->links[i].method))
-            return a->links[i].source;
-    return NULL;
+    const char *source = NULL;
+    for (size_t i = a->n; i-- > 0;)
+        if (a->links[i].source && !is_gate(a->links[i].method)) {
+            source = a->links[i].source;
+            if (strcmp(a->links[i].method->stage, "state") == 0)
+                break;
+        }
+    return source;
 }
 
 float soothe__applied_strength(const struct soothe__applied *a) {

@@ -169,8 +169,8 @@ enum soothe_status soothe__chain_apply(struct soothe__applied *a, struct soothe_
                                        struct llama_model *target, const char *target_path,
                                        const struct llama_context_params *context, struct soothe_error *err);
 void               soothe__applied_release(struct soothe__applied *a); /* also of a zeroed one */
-/* "cfl+fusion", cut to size; the first file at work that is no gate's, or NULL; the strength of a single method, else
- * NaN. */
+/* "cfl+fusion", cut to size; the file at work, no gate's, rather that of a state than of a table, or NULL; the strength
+ * of a single method, else NaN. */
 void        soothe__applied_names(const struct soothe__applied *a, char *out, size_t size);
 const char *soothe__applied_source(const struct soothe__applied *a);
 float       soothe__applied_strength(const struct soothe__applied *a);
