@@ -277,6 +277,10 @@ const struct soothe__value *soothe__link_value(const struct soothe__link *l, con
     return &NOTHING;
 }
 
+static int turn_of(const struct soothe__method *m) {
+    return strcmp(m->stage, "state") == 0 ? 0 : is_gate(m) ? 2 : 1;
+}
+
 enum soothe_status soothe__chain_apply(struct soothe__applied *a, struct soothe__chain *chain,
                                        struct llama_model *target, const char *target_path,
                                        const struct llama_context_params *context, struct soothe_error *err) {
@@ -291,11 +295,11 @@ enum soothe_status soothe__chain_apply(struct soothe__applied *a, struct soothe_
         a->links[a->n].method = chain->items[i].method;
         memcpy(a->links[a->n++].values, chain->items[i].values, sizeof a->links->values);
     }
-    /* Gates last: that a calibrator does not fit says more than that its gate does not. */
-    for (int gates = 0; gates < 2; gates++)
+    /* Calibrators first, gates last: that a calibrator does not fit says more than that its gate does not. */
+    for (int turn = 0; turn < 3; turn++)
         for (size_t i = 0; i < a->n && !status; i++) {
             struct soothe__link *l = &a->links[i];
-            if (is_gate(l->method) == (gates == 1) && l->method->open)
+            if (turn_of(l->method) == turn && l->method->open)
                 status = l->method->open(l, &t, &p.context, err);
         }
     if (!status)
