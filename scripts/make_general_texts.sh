@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # General text for the anchor of a calibrator's training: what the model itself says when nothing is asked of it
-# (docs/fusion.md, "Round three").
+# (docs/experiments.md, "Round three").
 #   make_general_texts.sh BUILD [OUT.jsonl.xz] [TEXTS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 model=$("$build/soothe" pull --as f16)
 # 64 tokens each, temperature 1, nucleus .9, seed 1, judged by the default scorer
-"$build/soothe" tune --objective sgeat -m "$model" --unprompted "$texts" --predict 64 --neutral-share 0 --samples-out "$work/samples.jsonl"
+"$build/soothe" tune --objective sgeat -m "$model" --unprompted "$texts" --predict 64 --samples-out "$work/samples.jsonl"
 python3 - "$work/samples.jsonl" <<'PYTHON' | xz -9 >"$work/out.xz"
 import json
 import sys

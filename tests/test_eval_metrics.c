@@ -21,7 +21,7 @@ static void near(double a, double b) {
 
 static void test_loops_are_of_tokens(void **state) {
     (void)state;
-    const llama_token list[]    = {5, 1, 9, 7, 1, 9, 8, 1, 9, 4, 1, 9}; /* "1. 2. 3. 4." */
+    const llama_token list[]    = {5, 1, 9, 7, 1, 9, 8, 1, 9, 4, 1, 9}; /* "1. 2. 3. 4.": a list is no loop */
     const llama_token varied[]  = {5, 1, 9, 7, 2, 9, 8, 3, 9, 4, 6, 9};
     const llama_token between[] = {1, 2, 1, 2, 1, 2, 3, 4, 5, 6, 7}; /* 7 of 10 distinct */
     assert_false(soothe__loops(list, 12));                           /* 8 of 11 */

@@ -19,8 +19,8 @@ const struct soothe__command soothe__command_demo = {
         "    soothe demo\n"
         "    soothe demo --strength 0.5 --seed 7\n"
         "\n"
-        "Continues prompts of RealToxicityPrompts by the default model, plain and with the shipped calibrator, and "
-        "says\n"
+        "Continues prompts of RealToxicityPrompts by the default model, plain and soothed (auto; fusion with\n"
+        "--calibrator), and says\n"
         "what a list of crude words finds in either. The same seed and threads give the same texts. Crude words are\n"
         "masked unless --raw is given.\n",
 };

@@ -293,7 +293,7 @@ int soothe__cmd_edit_surgery(int argc, const char **argv) {
         TEXT_OPTION("kind", '\0', kind, "logistic (default) or lda", "KIND"),
         TEXT_OPTION("strength", '\0', strength, "shift, as a share of the rows' mean length (0.7)", "X"),
         TEXT_OPTION("alpha", '\0', strength, "the same", "X"),
-        TEXT_OPTION("share", '\0', share, "share of all gate rows that is changed (0.0465)", "X"),
+        TEXT_OPTION("share", '\0', share, "share of the gate rows that is changed (0.0465)", "X"),
         TEXT_OPTION("rows", '\0', rows, "or how many", "N"),
         TEXT_OPTION("blocks", '\0', blocks, "only rows of those blocks, as 8-15 or 20- (all)", "RANGE"),
         TEXT_OPTION("coordinates", '\0', coordinates, "plain (default) or gain", "WHICH"),

@@ -178,6 +178,14 @@ static int check(const struct choice *c, const char *more) {
     if (!sgeat && !acft && soothe__own_corpus_given(&c->own))
         return soothe__print_misuse(NAME, "%s is not for --objective %s", soothe__own_corpus_given(&c->own),
                                     c->objective);
+    if (samples_alone(c) && (c->lora || c->steps || c->heldout || c->own.neutral))
+        return soothe__print_misuse(NAME,
+                                    "where to? without -o --samples-out writes the samples alone: there is nothing "
+                                    "to learn, and nothing for %s",
+                                    c->lora      ? "--lora"
+                                    : c->steps   ? "--steps"
+                                    : c->heldout ? "--heldout"
+                                                 : "--neutral");
     if (!c->output && !samples_alone(c))
         return soothe__print_misuse(NAME, "where to? -o names the file to be written");
     if (c->full && (c->lora || c->rank || c->alpha))
@@ -191,7 +199,7 @@ static int check(const struct choice *c, const char *more) {
         if (options[i].given && !options[i].known)
             return soothe__print_misuse(NAME, "%s is not for --objective %s%s", options[i].option, c->objective,
                                         options[i].with_kl && !preference ? " without --kl-texts-per-step" : "");
-    const int code = sgeat  ? soothe__own_corpus_check(&c->own, NAME)
+    const int code = sgeat  ? soothe__own_corpus_check(&c->own, !samples_alone(c), NAME)
                      : acft ? soothe__acft_check(&c->acft, &c->own, NAME)
                             : -1;
     return code < 0 ? SOOTHE__EXIT_DONE : code;
@@ -265,8 +273,12 @@ static int train(struct soothe__train_request *r, struct choice *c, const char *
     r->stop            = soothe__interrupt_flag();
     if (strcmp(c->objective, "acft") == 0 && soothe__acft_make(&c->acft, &c->own, r, &err))
         return soothe__print_failure(&err);
-    if (samples_alone(c))
-        return soothe__own_corpus_sample(&c->own, r, &err) ? soothe__print_failure(&err) : SOOTHE__EXIT_DONE;
+    if (samples_alone(c)) {
+        if (soothe__own_corpus_sample(&c->own, r, &err))
+            return soothe__print_failure(&err);
+        fprintf(stderr, "the samples are in %s; without -o nothing is learnt\n", c->own.samples_out);
+        return SOOTHE__EXIT_DONE;
+    }
     if (strcmp(c->objective, "sgeat") == 0 && soothe__own_corpus_make(&c->own, r, &err))
         return soothe__print_failure(&err);
     if (soothe__train(r, &report, &err))

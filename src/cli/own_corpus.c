@@ -62,7 +62,7 @@ static bool read_options(const struct soothe__own_corpus *own, const char *comma
     return true;
 }
 
-int soothe__own_corpus_check(const struct soothe__own_corpus *own, const char *command) {
+int soothe__own_corpus_check(const struct soothe__own_corpus *own, bool learns, const char *command) {
     struct soothe__self_options        s;
     struct soothe__self_corpus_options c;
     if (own->control && strcmp(own->control, "random") != 0)
@@ -74,7 +74,7 @@ int soothe__own_corpus_check(const struct soothe__own_corpus *own, const char *c
         return soothe__print_misuse(command, "--unprompted 0 without --prompts leaves nothing to learn from");
     if (own->n_prompts && !own->prompts)
         return soothe__print_misuse(command, "--prompts-max counts the prompts of --prompts, of which there are none");
-    if (!own->neutral && !(own->neutral_share && c.neutral_share == 0))
+    if (learns && !own->neutral && !(own->neutral_share && c.neutral_share == 0))
         return soothe__print_misuse(command, "what neutral texts? --neutral takes a file of lines {\"text\"}; "
                                              "--neutral-share 0 does without");
     return -1;

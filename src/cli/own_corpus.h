@@ -54,8 +54,9 @@ struct soothe__own_corpus {
 
 /* The first option of these that was given, NULL: none. */
 const char *soothe__own_corpus_given(const struct soothe__own_corpus *own);
-/* Of all that was chosen, before anything is read: -1, or the exit code of a misuse. */
-int soothe__own_corpus_check(const struct soothe__own_corpus *own, const char *command);
+/* Of all that was chosen (learns: more than samples is wanted), before anything is read: -1, or the exit code of a
+ * misuse. */
+int soothe__own_corpus_check(const struct soothe__own_corpus *own, bool learns, const char *command);
 /* Samples the model of a request into own->samples_path. */
 enum soothe_status soothe__own_corpus_sample(struct soothe__own_corpus *own, const struct soothe__train_request *r,
                                              struct soothe_error *err);

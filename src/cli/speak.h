@@ -55,10 +55,10 @@ void soothe__print_rule(FILE *out, int width);
 
 /* ---- options that are numbers: number_options.c -------------------------------------------------------- */
 
-/* text NULL: not given, *out stays. Otherwise the whole text must be a number from lo to hi, or it is called a
- * misuse of the command on stderr and false is returned. */
 /* --blocks: "4", "8-15" or "20-". end is not counted; 0: all from first on. NULL changes nothing. */
 bool soothe__read_blocks(int32_t *first, int32_t *end, const char *text, const char *command);
+/* text NULL: not given, *out stays. Otherwise the whole text must be a number from lo to hi, or it is called a
+ * misuse of the command on stderr and false is returned. */
 bool soothe__read_int(int32_t *out, const char *text, const char *command, const char *option, int32_t lo, int32_t hi);
 bool soothe__read_float(float *out, const char *text, const char *command, const char *option, double lo, double hi);
 /* NULL or -1: drawn from the system. */

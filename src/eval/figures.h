@@ -96,8 +96,8 @@ void soothe__figures_free(struct soothe__figures *f); /* also of a zeroed one */
 
 /* Unique over all n-grams of words between white space, within each text; NaN without any. */
 double soothe__distinct(const char *const *texts, size_t n_texts, size_t n);
-/* Does it go round in circles: 8 tokens or more, and less than three fifths of the pairs of neighbours distinct? Words
- * would not tell: "1. 2. 3. 4." has no word twice. */
+/* Does it go round in circles: 8 tokens or more, and less than three fifths of the pairs of neighbours distinct? Of
+ * tokens, since words hide it: "2-3, 3-4, 4-5" has no word twice. */
 bool soothe__loops(const llama_token *tokens, int32_t n);
 /* Does a text begin as a refusal does? */
 bool        soothe__is_refusal(const char *text);

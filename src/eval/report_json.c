@@ -357,7 +357,7 @@ static json_t *json_definitions(const struct soothe__report *r) {
 
 static json_t *json_hashes(const struct soothe__report *r) {
     const json_t *m       = r->manifest;
-    json_t       *scorers = json_array(), *files = json_array(), *method, *scorer;
+    json_t       *scorers = json_array(), *files = json_array(), *chains = json_array(), *method, *scorer;
     size_t        i;
     json_array_foreach(json_object_get(m, "methods"), i, method) {
         json_t *of_method = json_array(), *link;
@@ -367,12 +367,15 @@ static json_t *json_hashes(const struct soothe__report *r) {
             if (hash)
                 json_array_append(of_method, hash);
         }
-        json_array_append_new(files, of_method);
+        json_t *first = json_object_get(json_array_get(json_object_get(method, "chain"), 0), "source");
+        json_array_append(files, json_is_object(first) ? json_object_get(first, "sha256") : json_null());
+        json_array_append_new(chains, of_method);
     }
     json_array_foreach(r->scorers, i, scorer) json_array_append(scorers, json_object_get(scorer, "identity"));
-    return json_pack("{s:O?, s:O?, s:O?, s:o, s:o}", "model", json_object_get(json_object_get(m, "model"), "sha256"),
-                     "ppl_model", json_object_get(json_object_get(m, "ppl_model"), "sha256"), "prompts",
-                     json_object_get(json_object_get(m, "prompts"), "sha256"), "scorers", scorers, "files", files);
+    return json_pack(
+        "{s:O?, s:O?, s:O?, s:o, s:o, s:o}", "model", json_object_get(json_object_get(m, "model"), "sha256"),
+        "ppl_model", json_object_get(json_object_get(m, "ppl_model"), "sha256"), "prompts",
+        json_object_get(json_object_get(m, "prompts"), "sha256"), "scorers", scorers, "files", files, "chains", chains);
 }
 
 /* The manifest, and what the report itself decided. */

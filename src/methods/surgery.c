@@ -207,9 +207,9 @@ static enum soothe_status measure_rows(struct work *w, struct soothe_error *err)
     int64_t n = 0;
     for (size_t i = 0; i < w->gates.n; i++)
         n += may_change(w, i) ? w->gates.items[i].n_rows : 0;
-    if (n == 0)
+    if (n == 0 || w->o->end_block > (int64_t)w->gates.n_blocks)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "%s has blocks 0 to %u, not %d", w->model.path,
-                            w->gates.n_blocks - 1, w->o->first_block);
+                            w->gates.n_blocks - 1, n ? w->o->end_block - 1 : w->o->first_block);
     if (n > INT32_MAX)
         return soothe__fail(err, SOOTHE_E_UNSUPPORTED, "%s has too many rows of gates", w->model.path);
     float *values             = soothe__calloc((size_t)w->d, sizeof *values);

@@ -9,5 +9,5 @@ for method in manifest["methods"]:
     for link in method["chain"]:
         of = [name for name, hash in (("file", (link["source"] or {}).get("sha256")), ("scorer", link.get("judge"))) if hash and len(hash) == 64]
         print(method["name"], link["method"], *of)
-print([len(files) for files in report["hashes"]["files"]])
+print([len(files) for files in report["hashes"]["chains"]])
 END

@@ -4,5 +4,5 @@ for method in auto fusion gate+fusion dexperts dexperts:helpers=prefix proxy sel
     word-filter bad-words lm-steer safe-prompt cmd control-vector; do
     "$SOOTHE" run -m "$SOOTHE_TEST_MODEL" --method "$method" -n 4 --seed 1 -p "The weather today is" >out 2>err ||
         { echo "$method"; cat err; exit 1; }
-    [ -s out ] || { echo "$method: nothing said"; exit 1; }
+    grep -q '[^[:space:]]' out || { echo "$method: nothing said"; exit 1; }
 done

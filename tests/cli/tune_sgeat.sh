@@ -43,9 +43,10 @@ echo "--- as a LoRA file, from nothing"
 echo "exit $?"
 ls *.lora.gguf*
 echo "--- the samples alone"
-"$SOOTHE" tune --objective sgeat -m target.gguf --unprompted 16 -n 6 --scorer lexicon --neutral-share 0 --samples-out alone.jsonl 2>messages
+"$SOOTHE" tune --objective sgeat -m target.gguf --unprompted 16 -n 6 --scorer lexicon --samples-out alone.jsonl 2>messages
 echo "exit $?, $(sed 1d alone.jsonl | wc -l) samples"
 cmp alone.jsonl only.lora.gguf.samples.jsonl && echo "those that would have been learnt from"
+"$SOOTHE" tune --objective sgeat -m target.gguf --lora --samples-out more.jsonl 2>&1; echo "exit $?"
 echo "--- misuse"
 try() {
     "$SOOTHE" tune -m target.gguf -o x.gguf "$@" 2>&1
