@@ -84,8 +84,8 @@ int soothe__options_read(poptContext *context, const struct soothe__command *com
 #define FLAG_OPTION(long_name, field, about)                                                                           \
     { long_name, '\0', POPT_ARG_NONE, &c.field, 0, about, NULL }
 /* popt's texts are the command's to free: n of them, any NULL; and a list of them (NULL is fine). */
-void   soothe__free_texts(char *const *texts, size_t n);
-void   soothe__free_list(char **list);
+void soothe__free_texts(char *const *texts, size_t n);
+void soothe__free_list(char **list);
 size_t soothe__list_length(char *const *list);
 
 /* Print "soothe: <sentence>" on stderr and return the exit code. */

@@ -169,15 +169,15 @@ static enum soothe_status write_probe(const struct work *w, const struct soothe_
                                       struct soothe_error *err) {
     const struct soothe__probe_layer   *best    = &r->layers[r->i_best];
     const struct soothe__probe_figures *mean    = &best->held_out[w->texts.n_sources];
-    const struct soothe__fact           facts[] = {
-                  {"soothe.training.data_sha256", w->texts.sha256, 0},
-                  {"soothe.training.texts", NULL, (double)r->n_train},
-                  {"soothe.training.validation_texts", NULL, (double)r->n_validation},
-                  {"soothe.training.penalty", NULL, best->penalty},
-                  {"soothe.training.seed", NULL, 0},
-                  {"soothe.training.validation_auc", NULL, best->validation_auc},
-                  {"soothe.training.held_out_auc", NULL, mean->auc[SOOTHE__N_PREFIXES - 1]},
-                  {"soothe.training.held_out_calibration_error", NULL, mean->calibration_error},
+    const struct soothe__fact     facts[] = {
+            {"soothe.training.data_sha256", w->texts.sha256, 0},
+            {"soothe.training.texts", NULL, (double)r->n_train},
+            {"soothe.training.validation_texts", NULL, (double)r->n_validation},
+            {"soothe.training.penalty", NULL, best->penalty},
+            {"soothe.training.seed", NULL, 0},
+            {"soothe.training.validation_auc", NULL, best->validation_auc},
+            {"soothe.training.held_out_auc", NULL, mean->auc[SOOTHE__N_PREFIXES - 1]},
+            {"soothe.training.held_out_calibration_error", NULL, mean->calibration_error},
     };
     return soothe__probe_write(path, w->probe, facts, sizeof facts / sizeof *facts, err);
 }

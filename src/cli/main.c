@@ -10,15 +10,24 @@
 #include "llama.h"
 
 static const struct soothe__command *const COMMANDS[] = {
-    &soothe__command_pull,    &soothe__command_run,
-    &soothe__command_demo,    &soothe__command_calibrator,
-    &soothe__command_align,   &soothe__command_ppl,
-    &soothe__command_lasso,   &soothe__command_eval,
-    &soothe__command_utility, &soothe__command_tune,
-    &soothe__command_score,   &soothe__command_probe,
-    &soothe__command_sasa,    &soothe__command_control_vector,
-    &soothe__command_polar,   &soothe__command_nado,
-    &soothe__command_methods, &soothe__command_cfl,
+    &soothe__command_pull,
+    &soothe__command_run,
+    &soothe__command_demo,
+    &soothe__command_calibrator,
+    &soothe__command_align,
+    &soothe__command_ppl,
+    &soothe__command_lasso,
+    &soothe__command_eval,
+    &soothe__command_utility,
+    &soothe__command_tune,
+    &soothe__command_score,
+    &soothe__command_probe,
+    &soothe__command_sasa,
+    &soothe__command_control_vector,
+    &soothe__command_polar,
+    &soothe__command_nado,
+    &soothe__command_methods,
+    &soothe__command_cfl,
     &soothe__command_edit,
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof *COMMANDS };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Options that are numbers. popt's own reading takes "1x" and says little. */
-#include <sys/random.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "cli/cli.h"
 #include "cli/speak.h"

@@ -70,8 +70,7 @@ bool soothe__read_seed(uint32_t *seed, const char *text, const char *command);
  * "MODEL+DIFF…": the model with diffs (src/edit/diff.h) laid over it; "+DIFF": over the default one. */
 enum soothe_status soothe__choose_model(char **path, const char *name, struct soothe_error *err);
 
-/* How to call a chosen model that has no file of its own, diffs being laid over it: as the user did. NULL: it has one.
- */
+/* How to call a chosen model that has no file of its own, diffs being laid over it: as the user did. NULL: it has one. */
 const char *soothe__laid_name(const char *name, const char *path);
 
 /* ---- rewritten prompts: tell_events.c -------------------------------------------------------------------- */

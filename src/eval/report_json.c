@@ -360,14 +360,15 @@ static json_t *json_hashes(const struct soothe__report *r) {
     json_t       *scorers = json_array(), *files = json_array(), *chains = json_array(), *method, *scorer;
     size_t        i;
     json_array_foreach(json_object_get(m, "methods"), i, method) {
-        json_t *of_method = json_array(), *link;
-        size_t  k;
-        json_array_foreach(json_object_get(method, "chain"), k, link) {
+        const json_t *chain     = json_object_get(method, "chain");
+        json_t       *of_method = json_array(), *link;
+        size_t        k;
+        json_array_foreach(chain, k, link) {
             json_t *hash = json_object_get(json_object_get(link, "source"), "sha256");
             if (hash)
                 json_array_append(of_method, hash);
         }
-        json_t *first = json_object_get(json_array_get(json_object_get(method, "chain"), 0), "source");
+        json_t *first = json_object_get(json_array_get(chain, 0), "source");
         json_array_append(files, json_is_object(first) ? json_object_get(first, "sha256") : json_null());
         json_array_append_new(chains, of_method);
     }

@@ -17,13 +17,12 @@
 /* ---- the method -------------------------------------------------------------------------------------- */
 
 struct gate { /* probe, scorer or both: then the larger risk counts */
-    struct soothe__probe     *probe;
-    char                     *path; /* the probe's */
-    struct soothe__scorer    *scorer;
-    const struct llama_vocab *vocab;
-    double                    low, high;
-    float                     strength, hold;
-    int32_t                   window; /* tokens that the scorer reads */
+    struct soothe__probe  *probe;
+    char                  *path; /* the probe's */
+    struct soothe__scorer *scorer;
+    double                 low, high;
+    float                  strength, hold;
+    int32_t                window; /* tokens that the scorer reads */
 };
 
 static void release(void *state) {
@@ -83,7 +82,6 @@ static enum soothe_status open_gate(struct soothe__link *l, const struct soothe_
     if (g->low > g->high)
         return soothe__fail(err, SOOTHE_E_ARGUMENT, "the gate's low of %g is above its high of %g", g->low, g->high);
     g->window                                   = (int32_t)soothe__link_number(l, "window");
-    g->vocab                                    = llama_model_get_vocab(target->model);
     const struct soothe__scorer_options options = {.model_path = target->path, .n_threads = 1};
     const char *const  probe = soothe__link_value(l, "probe")->text, *scorer = soothe__link_value(l, "scorer")->text;
     enum soothe_status status = scorer ? soothe__scorer_open(&g->scorer, scorer, &options, err) : SOOTHE_OK;
@@ -163,9 +161,11 @@ static enum soothe_status judge_rows(struct stage *s, const struct soothe__step 
 
 /* The rows' positions, what was said up to them, and room for their alarms: `gate` must not fail. */
 static enum soothe_status before(void *self, const struct soothe__step *step, struct soothe_error *err) {
-    struct stage *s  = self;
-    bool          ok = make_room(s, step->n_rows);
+    struct stage *s = self;
     int32_t       n;
+    if (!s->alarms && !s->texts) /* each token by itself, by its state */
+        return SOOTHE_OK;
+    bool ok = make_room(s, step->n_rows);
     for (int32_t i = 0; i < step->n_rows && ok; i++) {
         const llama_seq_id *ids = sequences_of(step->batch, step->row_token[i], &n);
         s->pos[i]               = soothe__step_position(step, i);
@@ -243,7 +243,8 @@ static enum soothe_status attach(struct soothe__link *l, struct soothe_session *
     if (!status && g->hold > 0 && !(s->alarms = soothe__calloc(s->n_seq, sizeof *s->alarms)))
         status = soothe__fail(err, SOOTHE_E_MEMORY, "out of memory");
     if (!status && g->scorer)
-        status = soothe__sequence_texts_new(&s->texts, g->vocab, err);
+        status = soothe__sequence_texts_new(
+            &s->texts, llama_model_get_vocab(llama_get_model(soothe_session_context(session))), err);
     if (status) {
         stage_free(s);
         return status;

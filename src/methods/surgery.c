@@ -311,11 +311,6 @@ static enum soothe_status find_rows(struct work *w, const char *model_path, stru
     return status;
 }
 
-static int64_t last_block(const struct work *w) {
-    const int64_t n = w->gates.n_blocks;
-    return w->o->end_block > 0 && w->o->end_block < n ? w->o->end_block - 1 : n - 1;
-}
-
 static enum soothe_status new_diff(struct soothe__diff **diff, const struct work *w, const struct soothe__fact *facts,
                                    size_t n_facts, struct soothe_error *err) {
     static const char *const controls[] = {"none", "random direction", "random rows"};
@@ -325,16 +320,17 @@ static enum soothe_status new_diff(struct soothe__diff **diff, const struct work
     if (!all)
         return soothe__fail(err, SOOTHE_E_MEMORY, "out of memory for a diff");
     soothe__layer_name(layer, w->probe->layer);
-    const struct soothe__fact own[] = {{"strength", NULL, w->o->strength},
-                                       {"rows", NULL, (double)w->n_chosen},
-                                       {"rows_of", NULL, (double)w->n_rows},
-                                       {"first_block", NULL, (double)w->o->first_block},
-                                       {"last_block", NULL, (double)last_block(w)},
-                                       {"coordinates", COORDINATES[w->o->coordinates], 0},
-                                       {"control", controls[w->o->control], 0},
-                                       {"seed", NULL, (double)w->o->seed},
-                                       {"probe_layer", layer, 0},
-                                       {"probe_pool", soothe__pool_name(w->probe->pool), 0}};
+    const struct soothe__fact own[] = {
+        {"strength", NULL, w->o->strength},
+        {"rows", NULL, (double)w->n_chosen},
+        {"rows_of", NULL, (double)w->n_rows},
+        {"first_block", NULL, (double)w->o->first_block},
+        {"last_block", NULL, (double)(w->o->end_block ? w->o->end_block : (int64_t)w->gates.n_blocks) - 1},
+        {"coordinates", COORDINATES[w->o->coordinates], 0},
+        {"control", controls[w->o->control], 0},
+        {"seed", NULL, (double)w->o->seed},
+        {"probe_layer", layer, 0},
+        {"probe_pool", soothe__pool_name(w->probe->pool), 0}};
     memcpy(all, own, sizeof own);
     if (n_facts)
         memcpy(all + N_FACTS, facts, n_facts * sizeof *facts);
